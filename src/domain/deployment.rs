@@ -1,0 +1,93 @@
+//! A deployment: an immutable record of a split over versions, with who, why and when. The newest of a worker is active.
+
+use crate::domain::allotment::Allotment;
+use crate::domain::id::{DeploymentId, VersionId};
+use crate::domain::split::Split;
+use crate::domain::version::{Provenance, Trigger, Version};
+
+/// One deployment. A change of shares is a new one (`DEP-1`).
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    pub id: DeploymentId,
+    /// Unix time in milliseconds.
+    pub created_ms: u64,
+    pub provenance: Provenance,
+    pub triggered_by: Trigger,
+    pub message: Option<String>,
+    pub split: Split,
+    /// Which version owns which slots, derived from the deployment before (`D2`).
+    pub allotment: Allotment,
+    pub code_update: CodeUpdate,
+}
+
+/// When a running Durable Object takes a new assignment (`DOU-2`, `DOU-3`). Recorded with the deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeUpdate {
+    /// At once: where the caller says nothing.
+    Immediate,
+    /// When it leaves memory, or after this many seconds.
+    Deferred { max_delay_s: u32 },
+}
+
+/// The default target of a rollback (`RBK-3`, E12): the version at 100 % in the newest deployment before the active one whose
+/// version at 100 % is not the one that is at 100 % now. `newest_first[0]` is the active deployment.
+#[must_use]
+pub fn rollback_target<'a>(newest_first: impl IntoIterator<Item = &'a Split>) -> Option<VersionId> {
+    let mut splits = newest_first.into_iter();
+    let live = splits.next()?.stable();
+    splits.filter_map(Split::stable).find(|version| Some(*version) != live)
+}
+
+/// What a deployments call is, since callers never say (`WRANGLER_API` 2.4): a rollback puts all traffic on a version that
+/// carries none now and is older than the newest that does.
+#[must_use]
+pub fn trigger_of(split: &Split, active: Option<&Split>, number_of: impl Fn(VersionId) -> u64) -> Trigger {
+    let (Some(target), Some(active)) = (split.stable(), active) else { return Trigger::Deployment };
+    let newest_live = active.entries().iter().map(|(version, _)| number_of(*version)).max().unwrap_or(0);
+    let carries = active.share_of(target).is_some_and(|share| share.slots() > 0);
+    if !carries && number_of(target) < newest_live { Trigger::Rollback } else { Trigger::Deployment }
+}
+
+/// The newest of the versions that are live: what a target's secrets are compared with (`DEP-10`).
+#[must_use]
+pub fn newest_live<'a>(split: &Split, versions: impl Iterator<Item = &'a Version>) -> Option<&'a Version> {
+    versions.filter(|version| split.share_of(version.id).is_some()).max_by_key(|version| version.number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u8) -> VersionId {
+        VersionId::from_random([n; 16])
+    }
+
+    fn split(entries: &[(u8, f64)]) -> Split {
+        Split::from_percentages(&entries.iter().map(|(n, p)| (id(*n), *p)).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn a_rollback_skips_what_is_already_live() {
+        let history = [
+            split(&[(3, 0.0), (2, 100.0)]),
+            split(&[(2, 100.0)]),
+            split(&[(1, 50.0), (2, 50.0)]),
+            split(&[(1, 100.0)]),
+        ];
+        assert_eq!(rollback_target(&history), Some(id(1)));
+        assert_eq!(rollback_target(&history[3..]), None);
+        assert_eq!(rollback_target(&[]), None);
+        // From a split, the newest stable version before it.
+        assert_eq!(rollback_target(&[split(&[(1, 50.0), (2, 50.0)]), split(&[(2, 100.0)])]), Some(id(2)));
+    }
+
+    #[test]
+    fn a_call_that_returns_to_an_older_version_is_a_rollback() {
+        let number = |version: VersionId| (0..9).find(|n| id(*n) == version).map_or(0, u64::from);
+        let active = split(&[(3, 100.0)]);
+        assert_eq!(trigger_of(&split(&[(2, 100.0)]), Some(&active), number), Trigger::Rollback);
+        assert_eq!(trigger_of(&split(&[(4, 100.0)]), Some(&active), number), Trigger::Deployment);
+        assert_eq!(trigger_of(&split(&[(2, 50.0), (3, 50.0)]), Some(&active), number), Trigger::Deployment);
+        assert_eq!(trigger_of(&split(&[(2, 100.0)]), None, number), Trigger::Deployment);
+    }
+}

@@ -1,0 +1,104 @@
+//! Every bound in one table: what it is, its unit, and why it is that much.
+//!
+//! A limit that a user can meet is named in the message that refuses them; the README's table repeats those.
+
+use std::time::Duration;
+
+// --- Splits and slots ---
+
+/// Slots of a worker's traffic: a thousandth of a percent each, the finest share wrangler sends.
+pub const SLOTS: u32 = 100_000;
+/// Versions in one deployment. Cloudflare takes 2; more cost us nothing, and 20 still fit a screen.
+pub const DEPLOYMENT_VERSIONS_MAX: usize = 20;
+/// How far from 100 % the sum of a split may be, in thousandths of a percent: what wrangler tolerates (`DEP-4`).
+pub const SPLIT_SUM_TOLERANCE_MILLI: i64 = 1;
+
+// --- Versions ---
+
+/// Versions of a worker that can be put in a new deployment: the newest this many (`VER-9`).
+pub const DEPLOYABLE_VERSIONS: usize = 100;
+/// Bytes of `workers/message`; longer ones are cut, not refused (`VER-7`).
+pub const MESSAGE_BYTES_MAX: usize = 1000;
+/// Bytes of `workers/tag`; longer ones are refused (`VER-7`).
+pub const TAG_BYTES_MAX: usize = 100;
+/// Bytes of an uploaded module, as Cloudflare's.
+pub const MODULE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of a whole upload: the module, and what wrangler sends beside it.
+pub const UPLOAD_BYTES_MAX: u64 = 80 * 1024 * 1024;
+/// Bytes of an upload's `metadata` part: 128 values of 5 KiB and room for the rest.
+pub const METADATA_BYTES_MAX: u64 = 2 * 1024 * 1024;
+/// Parts of an upload: wrangler sweeps whole folders in, and each part costs a file.
+pub const UPLOAD_PARTS_MAX: usize = 1000;
+/// Bytes of any other body of the control API.
+pub const API_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+// --- Names ---
+
+/// One label of a DNS name (RFC 1035).
+pub const DNS_LABEL_CHARS_MAX: usize = 63;
+/// A worker's name is a label of its host.
+pub const WORKER_NAME_CHARS_MAX: usize = DNS_LABEL_CHARS_MAX;
+/// A binding's name; Cloudflare names no limit, a screen has one.
+pub const BINDING_NAME_CHARS_MAX: usize = 128;
+/// Workers on one node, as many as Cloudflare's paid accounts twice over: bounds what a view holds.
+pub const WORKERS_MAX: usize = 1000;
+/// Aliases kept for a worker; the least recently uploaded is dropped (`URL-3`).
+pub const ALIASES_MAX: usize = 1000;
+/// Routes and custom domains of a worker.
+pub const ROUTES_MAX: usize = 1000;
+
+// --- Configuration ---
+
+/// Bindings of a version, vars and secrets included (Cloudflare: 128 variables).
+pub const BINDINGS_MAX: usize = 256;
+/// Bytes of a variable or a secret (Cloudflare's).
+pub const VALUE_BYTES_MAX: usize = 5 * 1024;
+/// Secrets in one bulk call (`SEC-6`).
+pub const SECRETS_BULK_MAX: usize = 100;
+
+// --- Running ---
+
+/// Linear memory of an instance; part of the engine's configuration (`--guest-memory`).
+pub const GUEST_MEMORY_BYTES: u64 = 128 * 1024 * 1024;
+/// CPU time of a request, unless `limits.cpu_ms` says less.
+pub const CPU_TIME_MAX: Duration = Duration::from_secs(30);
+/// CPU time of a start-up (`UPL-5`).
+pub const STARTUP_CPU_MAX: Duration = Duration::from_secs(1);
+/// Wall time until the head of a response.
+pub const RESPONSE_HEAD_WALL_MAX: Duration = Duration::from_secs(60);
+/// Wall time without progress on a body; one that moves may go on for ever.
+pub const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
+/// Wall time that a guest may go on after its response has ended.
+pub const AFTER_RESPONSE_MAX: Duration = Duration::from_secs(30);
+/// Outgoing requests of one request, unless `limits.subrequests` says less.
+pub const SUBREQUESTS_MAX: u32 = 1000;
+/// Calls from worker to worker, one inside the other. Cloudflare's limit on nested calls is of this order.
+pub const CALL_DEPTH_MAX: u8 = 16;
+/// Bytes of a response's header section.
+pub const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's header section (Cloudflare: 128 KiB), and the buffer that reads it.
+pub const REQUEST_HEADER_BYTES_MAX: usize = 128 * 1024;
+/// Header fields of a request.
+pub const REQUEST_HEADERS_MAX: usize = 256;
+/// Time a client may take to send a request's header section.
+pub const REQUEST_HEADER_WALL_MAX: Duration = Duration::from_secs(15);
+/// What a request may print, standard output and error together.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// The longest line a guest may print before it is broken.
+pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+/// Requests of one version that run at once; more wait for a permit.
+pub const VERSION_PERMITS: usize = 512;
+/// Requests of one version that may wait for a permit; the next is told to come back.
+pub const VERSION_QUEUE_MAX: usize = 4096;
+/// How long a request waits for a permit or an instance before it is told to come back.
+pub const PERMIT_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Requests that one reused 0.3 instance takes at once.
+pub const INSTANCE_CONCURRENCY: usize = 16;
+/// Requests that an instance serves before it is replaced: bounds what a leaking guest can keep.
+pub const INSTANCE_REUSE_MAX: u32 = 100_000;
+/// Instances of all versions at once, unless `--instances` says otherwise: each costs address space, not memory, until used.
+pub const INSTANCES: u32 = 1000;
+
+const _: () = assert!(MODULE_BYTES_MAX < UPLOAD_BYTES_MAX);
+const _: () = assert!(SLOTS % 100 == 0);
+const _: () = assert!(VERSION_PERMITS <= INSTANCES as usize);

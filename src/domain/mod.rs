@@ -1,0 +1,19 @@
+//! The rules, as values: what a version, a split, a deployment and a decision are.
+//!
+//! *Pure* here means: no I/O, no time of day, no randomness, no async, no wasmtime, no HTTP, no serde. Every function takes
+//! values and returns values, so each rule of behaviour can be read, tested and benchmarked without a server.
+//!
+//! Reading order follows the flow of an upload: [`config`] and [`module`] make a [`version`]; a [`split`] over versions becomes
+//! an [`allotment`] of slots, kept in a [`deployment`]; a [`decision`] reads it for each request. [`route`] says which worker a
+//! request is for. [`limits`] holds every bound.
+
+pub mod allotment;
+pub mod config;
+pub mod decision;
+pub mod deployment;
+pub mod id;
+pub mod limits;
+pub mod module;
+pub mod route;
+pub mod split;
+pub mod version;

@@ -1,0 +1,1 @@
+//! Placeholder while the table of routes is being written.

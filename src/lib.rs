@@ -1,0 +1,3 @@
+//! Sluice hosts WebAssembly workers and versions them.
+
+pub mod domain;
