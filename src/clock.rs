@@ -1,0 +1,68 @@
+//! Time, as a port: the only room that reads a clock. Rules take times as values; tests move a [`ManualClock`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Where time comes from.
+pub trait Clock: Send + Sync + 'static {
+    /// Unix time in milliseconds: for what is recorded and shown.
+    fn now_ms(&self) -> u64;
+    /// A moment that never goes back: for what is measured.
+    fn instant(&self) -> Instant;
+}
+
+/// The machine's clocks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        #[expect(clippy::disallowed_methods, reason = "this is the clock that others take")]
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn instant(&self) -> Instant {
+        monotonic()
+    }
+}
+
+/// A moment, for the places on the request path that measure and never decide: a call through the port would cost as much as
+/// the reading.
+#[inline]
+#[must_use]
+pub fn monotonic() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that others take")]
+    Instant::now()
+}
+
+/// A clock that stands still until a test moves it.
+#[derive(Debug)]
+pub struct ManualClock {
+    start: Instant,
+    elapsed_ms: AtomicU64,
+    epoch_ms: u64,
+}
+
+impl ManualClock {
+    /// A clock that shows `unix_ms`.
+    #[must_use]
+    pub fn at(unix_ms: u64) -> Self {
+        Self { start: monotonic(), elapsed_ms: AtomicU64::new(0), epoch_ms: unix_ms }
+    }
+
+    /// Moves both clocks forward.
+    pub fn advance(&self, by: Duration) {
+        self.elapsed_ms.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> u64 {
+        self.epoch_ms + self.elapsed_ms.load(Ordering::SeqCst)
+    }
+
+    fn instant(&self) -> Instant {
+        self.start + Duration::from_millis(self.elapsed_ms.load(Ordering::SeqCst))
+    }
+}

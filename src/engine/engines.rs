@@ -1,0 +1,136 @@
+//! The wasmtime engines of the process and their settings; each choice was measured, and says its reason.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use crate::domain::limits;
+use crate::domain::module::GuestKind;
+use crate::host::{self, State};
+
+/// How often running guests are looked at: the grain of CPU limits, and the longest that one guest holds a thread.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// What an operator may choose of the engines.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Linear memory of an instance (`--guest-memory`). One value for the node: it is compiled into the code.
+    pub guest_memory_bytes: u64,
+    /// Instances of each kind of guest at once (`--instances`).
+    pub instances: u32,
+}
+
+/// Everything that is made once for each kind of guest.
+pub struct Kit {
+    pub kind: GuestKind,
+    pub engine: Engine,
+    pub linker: Linker<State>,
+    /// One permit for each instance that the pool can hold: instantiation itself never fails for want of room.
+    pub slots: Arc<Semaphore>,
+    /// Requests that wait for a slot; while there are any, idle instances are given up.
+    pub waiting: AtomicUsize,
+}
+
+/// The engines of the process.
+pub struct Engines {
+    pub settings: Settings,
+    pub wasi02: Arc<Kit>,
+    pub wasi03: Arc<Kit>,
+    ticking: Arc<AtomicBool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { guest_memory_bytes: limits::GUEST_MEMORY_BYTES, instances: limits::INSTANCES }
+    }
+}
+
+impl Engines {
+    /// Makes both engines and starts their ticker.
+    ///
+    /// # Errors
+    /// If the machine cannot give the address space that the pools reserve.
+    pub fn new(settings: Settings) -> wasmtime::Result<Self> {
+        let wasi02 = Arc::new(Kit::new(GuestKind::Wasi02, settings)?);
+        let wasi03 = Arc::new(Kit::new(GuestKind::Wasi03, settings)?);
+        let ticking = Arc::new(AtomicBool::new(true));
+        let (engines, go_on) = ([wasi02.engine.clone(), wasi03.engine.clone()], Arc::clone(&ticking));
+        std::thread::Builder::new().name("epoch".into()).spawn(move || {
+            while go_on.load(Ordering::Relaxed) {
+                std::thread::sleep(TICK);
+                engines.iter().for_each(Engine::increment_epoch);
+            }
+        })?;
+        Ok(Self { settings, wasi02, wasi03, ticking })
+    }
+
+    /// The engine's kit for one kind of guest.
+    #[must_use]
+    pub fn kit(&self, kind: GuestKind) -> &Arc<Kit> {
+        match kind {
+            GuestKind::Wasi02 => &self.wasi02,
+            GuestKind::Wasi03 => &self.wasi03,
+        }
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        self.ticking.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Kit {
+    fn new(kind: GuestKind, settings: Settings) -> wasmtime::Result<Self> {
+        let engine = Engine::new(&config(kind, settings))?;
+        let mut linker = Linker::new(&engine);
+        host::link(&mut linker, kind)?;
+        let slots = Arc::new(Semaphore::new(settings.instances as usize));
+        Ok(Self { kind, engine, linker, slots, waiting: AtomicUsize::new(0) })
+    }
+}
+
+/// Core instances, memories and tables that one component may be made of. A JavaScript component has about ten.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 40;
+const MEMORIES_PER_COMPONENT: u32 = 4;
+const TABLES_PER_COMPONENT: u32 = 20;
+
+fn config(kind: GuestKind, settings: Settings) -> Config {
+    let mut config = Config::new();
+    config.wasm_component_model(true);
+    config.epoch_interruption(true);
+    config.cranelift_opt_level(OptLevel::Speed);
+    // A backtrace is a tenth of the cost of a fresh instance, and no one sees it.
+    config.wasm_backtrace_max_frames(None);
+    // Costs a 0.2 guest about 10 µs a request; a 0.3 guest cannot be without it.
+    config.concurrency_support(kind == GuestKind::Wasi03);
+    config.wasm_component_model_async(kind == GuestKind::Wasi03);
+    config.memory_init_cow(true);
+
+    let instances = settings.instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(8))
+        .total_memories(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(8))
+        .total_stacks(instances)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .max_component_instance_size(4 * 1024 * 1024)
+        .max_core_instance_size(4 * 1024 * 1024)
+        .table_elements(100_000)
+        .max_memory_size(usize::try_from(settings.guest_memory_bytes).unwrap_or(usize::MAX))
+        // Fresh instances are kernel work: pages that stay resident are zeroed by us instead of unmapped and faulted in again.
+        .linear_memory_keep_resident(1024 * 1024)
+        .table_keep_resident(64 * 1024)
+        .pagemap_scan(Enabled::Auto)
+        // Versions in use whose memory images stay mapped to a slot.
+        .max_unused_warm_slots(256);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}

@@ -1,0 +1,217 @@
+//! Which versions are ready to run. Made once on first need, shared by all who ask, retired when no one does.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::OnceCell;
+use wasmtime::component::Component;
+use wasmtime_wasi_http::{p2, p3};
+
+use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::module::{GuestKind, ModuleDigest};
+use crate::domain::version::Version;
+use crate::engine::artifacts::Artifacts;
+use crate::engine::compile;
+use crate::engine::engines::Engines;
+use crate::engine::failure::Failure;
+use crate::engine::version_engine::{Linked, VersionEngine};
+use crate::host::Environment;
+use crate::host::environment::Metadata;
+use crate::host::outbound::Outbound;
+use crate::host::ports::WorkerCaller;
+
+/// How often idle instances and versions are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+/// A version that no one asked for in this many sweeps is retired, and mapped again when it is next needed.
+const RETIRED_AFTER_SWEEPS: u64 = 600;
+/// Instances that no one asked for in this many sweeps are given up.
+const IDLE_AFTER_SWEEPS: u64 = 30;
+
+/// Where a fleet finds the bytes of a module, if its artifact is gone.
+pub trait ModuleSource: Send + Sync + 'static {
+    /// The file with the bytes as uploaded.
+    fn path(&self, digest: ModuleDigest) -> PathBuf;
+}
+
+/// The versions that are ready, or being made so.
+pub struct Fleet {
+    pub engines: Arc<Engines>,
+    pub(super) artifacts: Artifacts,
+    modules: Arc<dyn ModuleSource>,
+    pub(super) outbound: Arc<Outbound>,
+    /// Read by every request without waiting; replaced as a whole when a version comes or goes.
+    ready: ArcSwap<HashMap<VersionId, Arc<Slot>>>,
+    changing: Mutex<()>,
+    /// Linked components by digest: versions that share their bytes share their code.
+    linked: Mutex<HashMap<ModuleDigest, Weak<Linked>>>,
+    sweeps: std::sync::atomic::AtomicU64,
+}
+
+type Slot = OnceCell<Arc<VersionEngine>>;
+
+impl Fleet {
+    /// A fleet with nothing ready.
+    #[must_use]
+    pub fn new(
+        engines: Arc<Engines>,
+        artifacts: Artifacts,
+        modules: Arc<dyn ModuleSource>,
+        outbound: Arc<Outbound>,
+    ) -> Arc<Self> {
+        let fleet = Self {
+            engines,
+            artifacts,
+            modules,
+            outbound,
+            ready: ArcSwap::default(),
+            changing: Mutex::default(),
+            linked: Mutex::default(),
+            sweeps: std::sync::atomic::AtomicU64::new(0),
+        };
+        Arc::new(fleet)
+    }
+
+    /// The engine of `version`, made ready if it is not.
+    ///
+    /// # Errors
+    /// [`Failure::NotReady`] if the module's bytes are gone or no longer compile: damage to the node's folder.
+    pub async fn ready(
+        &self,
+        worker: &WorkerName,
+        version: &Arc<Version>,
+        workers: &Arc<dyn WorkerCaller>,
+    ) -> Result<Arc<VersionEngine>, Failure> {
+        let sweep = self.sweeps.load(Ordering::Relaxed);
+        if let Some(engine) = self.ready.load().get(&version.id).and_then(|slot| slot.get()) {
+            if engine.last_used.load(Ordering::Relaxed) != sweep {
+                engine.last_used.store(sweep, Ordering::Relaxed);
+            }
+            return Ok(Arc::clone(engine));
+        }
+        let slot = self.slot(version.id);
+        let made = slot.get_or_try_init(|| async {
+            let linked = self.link(version.module.digest, version.module.kind).await?;
+            let about = Metadata::of(version);
+            let environment = Environment::bind(
+                worker.clone(),
+                &about,
+                &version.config,
+                Arc::clone(workers),
+                Arc::clone(&self.outbound),
+            );
+            let engine = VersionEngine::new(Arc::clone(version), linked, Arc::new(environment), &self.engines);
+            engine.last_used.store(sweep, Ordering::Relaxed);
+            Ok(Arc::new(engine))
+        });
+        made.await.map(Arc::clone)
+    }
+
+    fn slot(&self, id: VersionId) -> Arc<Slot> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = self.ready.load().get(&id) {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot::new());
+        let mut ready = HashMap::clone(&self.ready.load());
+        ready.insert(id, Arc::clone(&slot));
+        self.ready.store(Arc::new(ready));
+        slot
+    }
+
+    /// The linked component of a module: shared, else mapped, else compiled.
+    async fn link(&self, digest: ModuleDigest, kind: GuestKind) -> Result<Arc<Linked>, Failure> {
+        let shared = |linked: &HashMap<ModuleDigest, Weak<Linked>>| linked.get(&digest).and_then(Weak::upgrade);
+        if let Some(linked) = shared(&self.linked.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(linked);
+        }
+        let kit = Arc::clone(self.engines.kit(kind));
+        let (artifacts, path) = (self.artifacts.clone(), self.modules.path(digest));
+        // Compiling takes a core for a while, and mapping reads a file: neither belongs on a thread that serves others.
+        let loading = tokio::task::spawn_blocking(move || -> Result<Component, String> {
+            if let Some(component) = artifacts.load(&kit.engine, digest, kind) {
+                return Ok(component);
+            }
+            let bytes = std::fs::read(&path)
+                .map_err(|error| format!("cannot read the module `{}`: {error}", path.display()))?;
+            let inspected = compile::inspect(&bytes).map_err(|refusal| refusal.message)?;
+            let component = Component::new(&kit.engine, &inspected.component).map_err(|error| format!("{error:#}"))?;
+            artifacts.store(&kit.engine, digest, kind, &component);
+            Ok(component)
+        });
+        let component =
+            loading.await.map_err(|error| Failure::NotReady(error.to_string()))?.map_err(Failure::NotReady)?;
+        let linked = self.pre_instantiate(&component, kind).map_err(|error| Failure::NotReady(format!("{error:#}")))?;
+        let mut all = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = shared(&all) {
+            return Ok(earlier);
+        }
+        all.retain(|_, linked| linked.strong_count() > 0);
+        all.insert(digest, Arc::downgrade(&linked));
+        Ok(linked)
+    }
+
+    /// Links a component of a known kind.
+    pub(super) fn pre_instantiate(&self, component: &Component, kind: GuestKind) -> wasmtime::Result<Arc<Linked>> {
+        let pre = self.engines.kit(kind).linker.instantiate_pre(component)?;
+        let linked = match kind {
+            GuestKind::Wasi02 => Linked::Wasi02(p2::bindings::ProxyPre::new(pre)?),
+            GuestKind::Wasi03 => Linked::Wasi03(p3::bindings::ServicePre::new(pre)?),
+        };
+        Ok(Arc::new(linked))
+    }
+
+    /// Forgets a version: it was deleted. What runs of it runs to its end.
+    pub fn retire(&self, id: VersionId) {
+        self.retire_all(|candidate, _| candidate == id);
+    }
+
+    fn retire_all(&self, gone: impl Fn(VersionId, &Slot) -> bool) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let ready = self.ready.load();
+        if ready.iter().any(|(id, slot)| gone(*id, slot)) {
+            let rest =
+                ready.iter().filter(|(id, slot)| !gone(**id, slot)).map(|(id, slot)| (*id, Arc::clone(slot))).collect();
+            self.ready.store(Arc::new(rest));
+        }
+    }
+
+    /// How many versions are ready.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ready.load().len()
+    }
+
+    /// Whether no version is ready.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives up what no one has asked for, for as long as the fleet lives.
+    ///
+    /// # Errors
+    /// Never; the type lets it be spawned beside other servers.
+    pub async fn sweep_forever(fleet: Weak<Self>) -> io::Result<()> {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let Some(fleet) = fleet.upgrade() else { return Ok(()) };
+            fleet.sweep();
+        }
+    }
+
+    fn sweep(&self) {
+        let now = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
+        let unused = |engine: &VersionEngine| now.saturating_sub(engine.last_used.load(Ordering::Relaxed));
+        for engine in self.ready.load().values().filter_map(|slot| slot.get()) {
+            if engine.under_pressure() || unused(engine) >= IDLE_AFTER_SWEEPS {
+                engine.drop_idle();
+            }
+        }
+        self.retire_all(|_, slot| slot.get().is_some_and(|engine| unused(engine) >= RETIRED_AFTER_SWEEPS));
+    }
+}

@@ -1,0 +1,327 @@
+//! Instances of a 0.3 guest: each lives in a task of its own, a *lane*, and takes many requests at once.
+//!
+//! A request takes a *seat* in a lane before it is sent there, and keeps it until its response's body has ended. A lane that
+//! is closed takes no more seats and ends with its last one; that is how a lane with a guest that hangs, or that was left
+//! behind by its client, is got rid of without hurting the requests beside it. A trap ends the lane at once, and every request
+//! in it: they shared its memory.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p3::Request;
+use wasmtime_wasi_http::p3::bindings::Service;
+
+use crate::domain::limits::{INSTANCE_CONCURRENCY, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
+use crate::engine::failure::Failure;
+use crate::engine::metered::{Metered, Payers};
+use crate::engine::response::{self, Ended, OnEnd};
+use crate::engine::single;
+use crate::engine::version_engine::{Linked, Reuse, VersionEngine};
+use crate::host::call::Call;
+use crate::host::state::Meter;
+use crate::host::{Body, State};
+
+/// The lanes of one version that take requests.
+#[derive(Default)]
+pub struct Lanes(Mutex<Vec<Arc<Lane>>>);
+
+struct Lane {
+    jobs: mpsc::UnboundedSender<Job>,
+    shared: Arc<Shared>,
+}
+
+/// What a lane's task and its callers share.
+struct Shared {
+    /// Seats taken.
+    active: AtomicU32,
+    /// Seats taken so far.
+    served: AtomicU32,
+    closing: AtomicBool,
+    /// Woken when a seat is given up, or the lane is to close.
+    wake: Notify,
+    /// The accounts of the seats: they share the cost of the instance's time.
+    calls: Mutex<Vec<Arc<Call>>>,
+    /// What the lane died of.
+    death: OnceLock<Failure>,
+    meter: OnceLock<Arc<Meter>>,
+    cpu_budget: std::time::Duration,
+}
+
+struct Job {
+    request: http::Request<Body>,
+    call: Arc<Call>,
+    reply: oneshot::Sender<Result<http::Response<Body>, Failure>>,
+}
+
+/// A place in a lane, held from before the request is sent until its response has ended.
+struct Seat {
+    shared: Arc<Shared>,
+    call: Arc<Call>,
+    _permit: OwnedSemaphorePermit,
+    /// Whether the guest's head has come: a seat that is left before leaves a guest behind that may hang.
+    answered: bool,
+}
+
+impl Lanes {
+    /// Answers one request in one of the lanes, or in a new one.
+    pub(super) async fn call(
+        &self,
+        engine: &Arc<VersionEngine>,
+        request: http::Request<Body>,
+        call: &Arc<Call>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<http::Response<Body>, Failure> {
+        let lane = match self.take_seat(engine) {
+            Some(lane) => lane,
+            None => self.open(engine).await?,
+        };
+        let mut seat = Seat::new(Arc::clone(&lane.shared), Arc::clone(call), permit);
+        let (reply, answer) = oneshot::channel();
+        if lane.jobs.send(Job { request, call: Arc::clone(call), reply }).is_err() {
+            return Err(lane.shared.death());
+        }
+        let answer = tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, answer).await.map_err(|_| Failure::WallTime)?;
+        let response = answer.unwrap_or_else(|_| Err(lane.shared.death()))?;
+        seat.answered = true;
+        let (head, body) = response.into_parts();
+        response::check_head(&head)?;
+        Ok(http::Response::from_parts(head, response::watch(body, Arc::clone(call), seat)))
+    }
+
+    /// Takes a seat in a lane that has one: an idle one if there is, else the emptiest, unless a further lane would give
+    /// another core something to do.
+    fn take_seat(&self, engine: &VersionEngine) -> Option<Arc<Lane>> {
+        if engine.reuse == Reuse::Never {
+            return None;
+        }
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|lane| !lane.shared.closing.load(Ordering::SeqCst));
+        let emptiest = lanes.iter().min_by_key(|lane| lane.shared.active.load(Ordering::SeqCst))?;
+        let active = emptiest.shared.active.load(Ordering::SeqCst);
+        let spread = active > 0 && lanes.len() < parallelism() && !engine.under_pressure();
+        if spread || active as usize >= INSTANCE_CONCURRENCY {
+            return None;
+        }
+        emptiest.shared.reserve().then(|| Arc::clone(emptiest))
+    }
+
+    /// Opens a lane, with one seat taken.
+    async fn open(&self, engine: &Arc<VersionEngine>) -> Result<Arc<Lane>, Failure> {
+        let slot = engine.slot().await?;
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::new(engine.limits().cpu));
+        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared) });
+        // Cannot fail: nobody else knows the lane yet.
+        shared.reserve();
+        match engine.reuse {
+            Reuse::Always => self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&lane)),
+            Reuse::Never => shared.closing.store(true, Ordering::SeqCst),
+        }
+        tokio::spawn(run(Arc::clone(engine), shared, queue, slot));
+        Ok(lane)
+    }
+
+    /// Closes the lanes in which no seat is taken.
+    pub(super) fn close_idle(&self) {
+        let lanes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let (idle, busy): (Vec<_>, Vec<_>) =
+            lanes.into_iter().partition(|lane| lane.shared.active.load(Ordering::SeqCst) == 0);
+        idle.iter().for_each(|lane| lane.shared.close());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(busy);
+    }
+}
+
+fn parallelism() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn new(cpu_budget: std::time::Duration) -> Self {
+        Self {
+            active: AtomicU32::new(0),
+            served: AtomicU32::new(0),
+            closing: AtomicBool::new(false),
+            wake: Notify::new(),
+            calls: Mutex::default(),
+            death: OnceLock::new(),
+            meter: OnceLock::new(),
+            cpu_budget,
+        }
+    }
+
+    /// Takes a seat, unless the lane is closing. The order matters: [`run`] sets `closing` before it looks at `active`, and
+    /// here `active` is raised before `closing` is looked at, so that one of the two sees the other.
+    fn reserve(&self) -> bool {
+        self.active.fetch_add(1, Ordering::SeqCst);
+        if self.closing.load(Ordering::SeqCst) {
+            self.active.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        if self.served.fetch_add(1, Ordering::Relaxed) + 1 >= INSTANCE_REUSE_MAX {
+            self.close();
+        }
+        true
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.wake.notify_one();
+    }
+
+    fn is_over(&self) -> bool {
+        self.closing.load(Ordering::SeqCst) && self.active.load(Ordering::SeqCst) == 0
+    }
+
+    fn death(&self) -> Failure {
+        self.death.get().cloned().unwrap_or_else(|| Failure::Trap("the instance ended".into()))
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Call>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new account of the instance's time, whenever a request begins or ends: a guest that spins ends nothing, and so comes
+    /// to the end of this one. While several run, none of them can be told apart, and each may use its own limit.
+    fn rebudget(&self, seats: usize) {
+        if let Some(meter) = self.meter.get() {
+            meter.start(self.cpu_budget.saturating_mul(u32::try_from(seats.max(1)).unwrap_or(u32::MAX)));
+        }
+    }
+}
+
+impl Payers for Arc<Shared> {
+    fn charge(&self, ns: u64) {
+        let calls = self.calls();
+        let share = ns / (calls.len().max(1) as u64);
+        calls.iter().for_each(|call| call.add_cpu_ns(share));
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    fn new(shared: Arc<Shared>, call: Arc<Call>, permit: OwnedSemaphorePermit) -> Self {
+        call.set_reused(shared.served.load(Ordering::Relaxed).saturating_sub(1));
+        let seats = {
+            let mut calls = shared.calls();
+            calls.push(Arc::clone(&call));
+            calls.len()
+        };
+        shared.rebudget(seats);
+        Self { shared, call, _permit: permit, answered: false }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let seats = {
+            let mut calls = self.shared.calls();
+            calls.retain(|call| !Arc::ptr_eq(call, &self.call));
+            calls.len()
+        };
+        self.shared.rebudget(seats);
+        if !self.answered {
+            self.shared.closing.store(true, Ordering::SeqCst);
+        }
+        self.shared.active.fetch_sub(1, Ordering::SeqCst);
+        if self.shared.is_over() {
+            self.shared.wake.notify_one();
+        }
+    }
+}
+
+impl OnEnd for Seat {
+    fn on_end(&mut self, _: Ended) {}
+}
+
+// === the lane's task ===
+
+async fn run(
+    engine: Arc<VersionEngine>,
+    shared: Arc<Shared>,
+    mut queue: mpsc::UnboundedReceiver<Job>,
+    slot: OwnedSemaphorePermit,
+) {
+    let mut store = engine.store();
+    let meter = Arc::clone(&store.data().meter);
+    let _ = shared.meter.set(Arc::clone(&meter));
+    let Linked::Wasi03(pre) = &*engine.linked else { return };
+
+    let instantiating = Metered::new(pre.instantiate_async(&mut store), Arc::clone(&meter), Arc::clone(&shared)).await;
+    let result = match instantiating {
+        Ok(service) => {
+            let working = store.run_concurrent(async |accessor| work(accessor, &service, &shared, &mut queue).await);
+            Metered::new(working, meter, Arc::clone(&shared))
+                .await
+                .flatten()
+                .map_err(|error| (error, Failure::Trap as fn(String) -> Failure))
+        }
+        Err(error) => Err((error, Failure::Instantiate as fn(String) -> Failure)),
+    };
+    if let Err((error, other)) = result {
+        let failure = single::classify(&error, store.data(), other);
+        // Requests whose heads are out end with their bodies, and say why in their records.
+        shared.calls().iter().for_each(|call| call.conclude(failure.conclusion()));
+        let _ = shared.death.set(failure);
+    }
+    shared.closing.store(true, Ordering::SeqCst);
+    drop(store);
+    drop(slot);
+    // Jobs that came too late are answered with what the lane died of, when their `reply` is dropped here.
+    drop(queue);
+}
+
+async fn work(
+    accessor: &Accessor<State>,
+    service: &Service,
+    shared: &Arc<Shared>,
+    queue: &mut mpsc::UnboundedReceiver<Job>,
+) -> wasmtime::Result<()> {
+    let mut running = FuturesUnordered::new();
+    while !shared.is_over() {
+        tokio::select! {
+            biased;
+            Some(result) = running.next(), if !running.is_empty() => {
+                let done: wasmtime::Result<()> = result;
+                done?;
+            }
+            Some(job) = queue.recv() => running.push(serve(accessor, service, job)),
+            () = shared.wake.notified() => {}
+        }
+    }
+    Ok(())
+}
+
+/// Runs the guest's handler for one request. An error is a trap, and ends the lane.
+async fn serve(accessor: &Accessor<State>, service: &Service, job: Job) -> wasmtime::Result<()> {
+    let Job { request, call, reply } = job;
+    let (request, io) = accessor.with(|mut store| {
+        let state = store.data_mut();
+        state.current.set(Some(Arc::clone(&call)));
+        let (request, io) = Request::from_http(state.http().hooks, request);
+        let io: BoxFuture<'static, _> = Box::pin(io);
+        (request, io)
+    });
+    let response = match service.handle(accessor, request).await? {
+        Ok(response) => response,
+        Err(code) => {
+            let _ = reply.send(Err(Failure::GuestError(format!("{code:?}"))));
+            return Ok(());
+        }
+    };
+    let response = accessor.with(|mut store| {
+        call.set_memory_bytes(store.data_mut().limiter.memory_bytes());
+        response.into_http(&mut store, io)
+    });
+    let _ = reply.send(response.map_err(|error| Failure::GuestError(single::one_line(&error))));
+    Ok(())
+}

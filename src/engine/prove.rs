@@ -1,0 +1,170 @@
+//! Proof that a version can run: compiled, linked, instantiated once, and measured, before it exists (`V2`).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use wasmtime::Store;
+use wasmtime::component::Component;
+
+use crate::clock;
+use crate::domain::config::Config;
+use crate::domain::id::WorkerName;
+use crate::domain::limits::STARTUP_CPU_MAX;
+use crate::domain::module::{ModuleDigest, ModuleFacts, Startup};
+use crate::engine::compile::{self, Refusal, RefusalKind};
+use crate::engine::fleet::Fleet;
+use crate::engine::metered::{self, CpuExceeded, Metered};
+use crate::engine::single;
+use crate::engine::version_engine::Linked;
+use crate::host::environment::Metadata;
+use crate::host::ports::{CallError, WorkerCaller};
+use crate::host::{Body, Environment, State};
+
+/// A guest that waits while it starts is waited for this long.
+const START_WALL_MAX: Duration = Duration::from_secs(10);
+/// Proofs at once: compiling takes whole cores, and traffic needs them too.
+const PROOFS_AT_ONCE: usize = 2;
+
+/// What upload learned of a module.
+#[derive(Debug, Clone)]
+pub struct Proven {
+    pub facts: ModuleFacts,
+    pub startup: Startup,
+}
+
+/// Proves modules with the fleet's engines.
+pub struct Prover {
+    fleet: Arc<Fleet>,
+    turns: Semaphore,
+}
+
+impl Prover {
+    /// A prover for the fleet that will run what it proves.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { fleet, turns: Semaphore::new(PROOFS_AT_ONCE) }
+    }
+
+    /// Proves that the module in `file` can run with `config`, and keeps its compiled code.
+    ///
+    /// # Errors
+    /// What was found and what is expected: see [`Refusal`].
+    pub async fn prove(
+        &self,
+        worker: &WorkerName,
+        file: &Path,
+        digest: ModuleDigest,
+        config: &Config,
+    ) -> Result<Proven, Refusal> {
+        let _turn = self.turns.acquire().await.map_err(|_| Refusal::host("the node is stopping"))?;
+        let (fleet, file) = (Arc::clone(&self.fleet), file.to_owned());
+        let compiling = tokio::task::spawn_blocking(move || compile(&fleet, &file, digest));
+        let (facts, component) = compiling.await.map_err(|_| Refusal::host("the compiler failed on this module"))??;
+        let linked = self.fleet.pre_instantiate(&component, facts.kind).map_err(|error| {
+            Refusal::invalid(format!("the component does not fit its imports: {}", first_lines(&error)))
+        })?;
+        let startup = self.start(worker, &linked, config).await?;
+        self.fleet.artifacts.store(&self.fleet.engines.kit(facts.kind).engine, digest, facts.kind, &component);
+        Ok(Proven { facts, startup })
+    }
+
+    /// Instantiates once.
+    async fn start(&self, worker: &WorkerName, linked: &Linked, config: &Config) -> Result<Startup, Refusal> {
+        // The version has no id yet; one that is plainly none stands in for it.
+        let about = Metadata { id: uuid::Uuid::nil().to_string(), tag: String::new(), timestamp: String::new() };
+        let outbound = Arc::clone(&self.fleet.outbound);
+        let environment = Environment::bind(worker.clone(), &about, config, Arc::new(NoWorkers), outbound);
+        let memory_bytes_max = self.fleet.engines.settings.guest_memory_bytes;
+        let kit = self.fleet.engines.kit(linked.kind());
+        let _slot = kit.slots.acquire().await.map_err(|_| Refusal::host("the node is stopping"))?;
+        let mut store = Store::new(&kit.engine, State::new(Arc::new(environment), memory_bytes_max));
+        metered::arm(&mut store, STARTUP_CPU_MAX);
+        let meter = Arc::clone(&store.data().meter);
+        let began = clock::monotonic();
+        let instantiating = Metered::new(
+            async {
+                match linked {
+                    Linked::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Linked::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                }
+            },
+            meter,
+            (),
+        );
+        let result = tokio::time::timeout(START_WALL_MAX, instantiating).await;
+        let time_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match result {
+            Ok(Ok(())) => Ok(Startup { time_ms, memory_bytes: store.data().limiter.memory_bytes() }),
+            Ok(Err(error)) => Err(refusal_of(&error, store.data())),
+            Err(_) => Err(Refusal::invalid(format!("the guest did not start within {} s", START_WALL_MAX.as_secs()))),
+        }
+    }
+}
+
+/// Why a guest did not start. Never with the word that makes wrangler profile the upload by itself.
+fn refusal_of(error: &wasmtime::Error, state: &State) -> Refusal {
+    if error.downcast_ref::<CpuExceeded>().is_some() {
+        let limit = STARTUP_CPU_MAX.as_millis();
+        return Refusal::invalid(format!(
+            "the guest used more than {limit} ms of CPU time while starting: do less before the first request"
+        ));
+    }
+    let cause = single::one_line(error);
+    if state.limiter.refused || cause.contains("memory") && cause.contains("limit") {
+        let limit = state.limiter.memory_bytes_max() / (1024 * 1024);
+        return Refusal::invalid(format!("the guest needs more than {limit} MiB of memory while starting ({cause})"));
+    }
+    Refusal::invalid(format!("the guest trapped while starting: {cause}"))
+}
+
+fn compile(fleet: &Fleet, file: &Path, digest: ModuleDigest) -> Result<(ModuleFacts, Component), Refusal> {
+    let bytes =
+        std::fs::read(file).map_err(|error| Refusal::host(format!("cannot read the uploaded module back: {error}")))?;
+    let inspected = compile::inspect(&bytes)?;
+    let facts = ModuleFacts {
+        digest,
+        size_bytes: bytes.len() as u64,
+        kind: inspected.kind,
+        imports: inspected.imports,
+        exports: inspected.exports,
+    };
+    let kit = fleet.engines.kit(facts.kind);
+    if let Some(component) = fleet.artifacts.load(&kit.engine, digest, facts.kind) {
+        return Ok((facts, component));
+    }
+    let component = Component::new(&kit.engine, &inspected.component)
+        .map_err(|error| Refusal::invalid(format!("the component does not compile: {}", first_lines(&error))))?;
+    Ok((facts, component))
+}
+
+/// The whole chain of causes, without line breaks.
+fn first_lines(error: &wasmtime::Error) -> String {
+    const CHARS_MAX: usize = 600;
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ").chars().take(CHARS_MAX).collect()
+}
+
+impl Refusal {
+    /// Whether the uploader can do something about it.
+    #[must_use]
+    pub fn is_callers(&self) -> bool {
+        self.kind != RefusalKind::Host
+    }
+}
+
+/// No worker can be called by a guest that does not serve yet.
+struct NoWorkers;
+
+impl WorkerCaller for NoWorkers {
+    fn call(
+        &self,
+        worker: &WorkerName,
+        _: http::Request<Body>,
+        _: u8,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
+        let worker = worker.clone();
+        Box::pin(async move { Err(CallError::WorkerUnknown(worker)) })
+    }
+}

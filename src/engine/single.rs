@@ -1,0 +1,212 @@
+//! Calls of a 0.2 guest: one request at a time, straight through, with no task of its own unless the response outlives it.
+
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::task::Poll;
+
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::task::AbortHandle;
+use wasmtime::Store;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
+use crate::engine::failure::Failure;
+use crate::engine::metered::{CpuExceeded, Metered};
+use crate::engine::response::{self, Ended, OnEnd};
+use crate::engine::version_engine::{Reuse, VersionEngine};
+use crate::host::call::Call;
+use crate::host::{Body, State};
+
+/// An instance that waits for its next request, with its place in the pool.
+pub struct Idle {
+    instance: Instance,
+}
+
+struct Instance {
+    store: Store<State>,
+    proxy: Proxy,
+    served: u32,
+    slot: OwnedSemaphorePermit,
+}
+
+type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
+type Guest = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+/// Answers one request with an instance of its own for that time.
+pub(super) async fn call(
+    engine: &Arc<VersionEngine>,
+    pre: &ProxyPre<State>,
+    request: http::Request<Body>,
+    call: &Arc<Call>,
+    permit: OwnedSemaphorePermit,
+) -> Result<http::Response<Body>, Failure> {
+    let (head_sender, head) = oneshot::channel();
+    let idle = match engine.reuse {
+        Reuse::Always => engine.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
+        Reuse::Never => None,
+    };
+    let guest: Guest = match idle {
+        Some(Idle { instance }) => {
+            instance.store.data().meter.start(engine.limits().cpu);
+            let meter = Arc::clone(&instance.store.data().meter);
+            let run = serve(Arc::clone(engine), instance, request, head_sender, Arc::clone(call), permit);
+            Box::pin(Metered::new(run, meter, Arc::clone(call)))
+        }
+        None => {
+            let slot = engine.slot().await?;
+            let store = engine.store();
+            let meter = Arc::clone(&store.data().meter);
+            let (engine, pre, payer) = (Arc::clone(engine), pre.clone(), Arc::clone(call));
+            let call = Arc::clone(call);
+            let run = async move {
+                let instance = instantiate(store, &pre, &call, slot).await?;
+                serve(engine, instance, request, head_sender, call, permit).await
+            };
+            Box::pin(Metered::new(run, meter, payer))
+        }
+    };
+    let answer = tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, until_head(guest, head));
+    let (head, guest) = answer.await.map_err(|_| Failure::WallTime)??;
+    let (head, body) = head.into_parts();
+    response::check_head(&head)?;
+    // The guest goes on by itself only if its response is still under way.
+    let rest = Rest(guest.map(|guest| {
+        let account = Arc::clone(call);
+        let task = tokio::spawn(async move {
+            if let Err(failure) = guest.await {
+                account.conclude(failure.conclusion());
+            }
+        });
+        task.abort_handle()
+    }));
+    Ok(http::Response::from_parts(head, response::watch(body.boxed_unsync(), Arc::clone(call), rest)))
+}
+
+/// Drives the guest until its response has a head. The guest comes back with it, unless it has ended.
+async fn until_head(
+    mut guest: Guest,
+    mut head: oneshot::Receiver<Head>,
+) -> Result<(http::Response<HyperOutgoingBody>, Option<Guest>), Failure> {
+    let mut ended = None;
+    let head = std::future::poll_fn(|cx| {
+        if ended.is_none()
+            && let Poll::Ready(result) = guest.as_mut().poll(cx)
+        {
+            ended = Some(result);
+        }
+        match Pin::new(&mut head).poll(cx) {
+            Poll::Ready(Ok(head)) => Poll::Ready(Ok(head)),
+            // The guest let go of its response, or came to its end: what it ended with is the better story.
+            Poll::Ready(Err(_)) => match &ended {
+                Some(Err(failure)) => Poll::Ready(Err(failure.clone())),
+                Some(Ok(())) => Poll::Ready(Err(Failure::NoResponse)),
+                None => Poll::Pending,
+            },
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await?;
+    match head {
+        Ok(head) => Ok((head, ended.is_none().then_some(guest))),
+        Err(code) => Err(Failure::GuestError(format!("{code:?}"))),
+    }
+}
+
+async fn instantiate(
+    mut store: Store<State>,
+    pre: &ProxyPre<State>,
+    call: &Arc<Call>,
+    slot: OwnedSemaphorePermit,
+) -> Result<Instance, Failure> {
+    store.data().current.set(Some(Arc::clone(call)));
+    match pre.instantiate_async(&mut store).await {
+        Ok(proxy) => Ok(Instance { store, proxy, served: 0, slot }),
+        Err(error) => Err(failure(&error, &store, Failure::Instantiate)),
+    }
+}
+
+/// Runs the guest's handler to its end; afterwards the instance waits for another request, or is gone.
+async fn serve(
+    engine: Arc<VersionEngine>,
+    mut instance: Instance,
+    request: http::Request<Body>,
+    head: oneshot::Sender<Head>,
+    call: Arc<Call>,
+    permit: OwnedSemaphorePermit,
+) -> Result<(), Failure> {
+    let Instance { store, proxy, served, .. } = &mut instance;
+    call.set_reused(*served);
+    *served += 1;
+    store.data().current.set(Some(Arc::clone(&call)));
+    let result = async {
+        let mut http = store.data_mut().http();
+        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let out = http.new_response_outparam(head)?;
+        proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
+    }
+    .await;
+    call.set_memory_bytes(store.data().limiter.memory_bytes());
+    let result = result.map_err(|error| failure(&error, store, Failure::Trap));
+    drop(permit);
+    let keep = result.is_ok()
+        && engine.reuse == Reuse::Always
+        && instance.served < INSTANCE_REUSE_MAX
+        && !instance.store.data().limiter.refused
+        && !engine.under_pressure();
+    if keep {
+        instance.store.data().current.set(None);
+        engine.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { instance });
+    } else {
+        // The store before its place: the pool must have room for whoever gets the permit.
+        let Instance { store, slot, .. } = instance;
+        drop(store);
+        drop(slot);
+    }
+    result
+}
+
+/// What a trap was: one of the limits, or the guest's own.
+pub(super) fn failure(error: &wasmtime::Error, store: &Store<State>, other: fn(String) -> Failure) -> Failure {
+    let state = store.data();
+    classify(error, state, other)
+}
+
+/// The same from the state alone.
+pub(super) fn classify(error: &wasmtime::Error, state: &State, other: fn(String) -> Failure) -> Failure {
+    if error.downcast_ref::<CpuExceeded>().is_some() {
+        return Failure::CpuTime(state.meter.budget());
+    }
+    if state.limiter.refused {
+        return Failure::Memory(state.limiter.memory_bytes_max());
+    }
+    other(one_line(error))
+}
+
+/// The cause of an error in one short line: clients and records get it.
+pub(super) fn one_line(error: &wasmtime::Error) -> String {
+    const CHARS_MAX: usize = 300;
+    let text = error.root_cause().to_string();
+    text.lines().next().unwrap_or_default().chars().take(CHARS_MAX).collect()
+}
+
+/// The part of a guest that outlives the head of its response.
+struct Rest(Option<AbortHandle>);
+
+impl OnEnd for Rest {
+    fn on_end(&mut self, ended: Ended) {
+        let Some(task) = self.0.take().filter(|task| !task.is_finished()) else { return };
+        match ended {
+            // Whoever it worked for has gone.
+            Ended::Early => task.abort(),
+            // Work after the response is allowed, for a while.
+            Ended::Whole => drop(tokio::spawn(async move {
+                tokio::time::sleep(AFTER_RESPONSE_MAX).await;
+                task.abort();
+            })),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One version, ready to run: linked and bound, with its limits, its permits and its instances.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::Store;
+use wasmtime_wasi_http::{p2, p3};
+
+use crate::domain::config::{Isolation, RequestLimits};
+use crate::domain::limits::{PERMIT_WAIT_MAX, VERSION_PERMITS, VERSION_QUEUE_MAX};
+use crate::domain::module::GuestKind;
+use crate::domain::version::Version;
+use crate::engine::engines::{Engines, Kit};
+use crate::engine::failure::Failure;
+use crate::engine::lanes::Lanes;
+use crate::engine::metered;
+use crate::engine::single::{self, Idle};
+use crate::host::call::Call;
+use crate::host::{Body, Environment, State};
+
+/// A component linked against its engine's capabilities. Versions with the same bytes share one.
+pub enum Linked {
+    Wasi02(p2::bindings::ProxyPre<State>),
+    Wasi03(p3::bindings::ServicePre<State>),
+}
+
+/// Whether an instance serves one request or many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    Never,
+    Always,
+}
+
+/// One version, ready to run.
+pub struct VersionEngine {
+    pub version: Arc<Version>,
+    pub linked: Arc<Linked>,
+    pub environment: Arc<Environment>,
+    pub kit: Arc<Kit>,
+    pub reuse: Reuse,
+    pub guest_memory_bytes: u64,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    /// Instances of a 0.2 guest that wait for their next request.
+    pub(super) idle: Mutex<Vec<Idle>>,
+    /// Instances of a 0.3 guest.
+    pub(super) lanes: Lanes,
+    /// The fleet's sweep at which a request was last seen.
+    pub(super) last_used: AtomicU64,
+}
+
+impl VersionEngine {
+    pub(super) fn new(
+        version: Arc<Version>,
+        linked: Arc<Linked>,
+        environment: Arc<Environment>,
+        engines: &Engines,
+    ) -> Self {
+        let kind = linked.kind();
+        let reuse = match (version.config.isolation, kind) {
+            (Isolation::Reuse, _) | (Isolation::ByGuest, GuestKind::Wasi03) => Reuse::Always,
+            (Isolation::Fresh, _) | (Isolation::ByGuest, GuestKind::Wasi02) => Reuse::Never,
+        };
+        Self {
+            version,
+            linked,
+            environment,
+            kit: Arc::clone(engines.kit(kind)),
+            reuse,
+            guest_memory_bytes: engines.settings.guest_memory_bytes,
+            permits: Arc::new(Semaphore::new(VERSION_PERMITS)),
+            waiting: AtomicUsize::new(0),
+            idle: Mutex::default(),
+            lanes: Lanes::default(),
+            last_used: AtomicU64::new(0),
+        }
+    }
+
+    /// What one request of the version may use.
+    #[must_use]
+    pub fn limits(&self) -> RequestLimits {
+        self.version.config.limits
+    }
+
+    /// Answers `request` with an instance of the version. The response's body may still be on its way when this returns;
+    /// the instance lives until it has ended.
+    ///
+    /// # Errors
+    /// Why there is no response, and whose fault that is.
+    pub async fn call(
+        self: &Arc<Self>,
+        request: http::Request<Body>,
+        call: &Arc<Call>,
+    ) -> Result<http::Response<Body>, Failure> {
+        let permit = self.admit().await?;
+        match &*self.linked {
+            Linked::Wasi02(pre) => single::call(self, pre, request, call, permit).await,
+            Linked::Wasi03(_) => self.lanes.call(self, request, call, permit).await,
+        }
+    }
+
+    /// A permit to run one request of this version: there are as many as one version may hold of the node's instances.
+    /// Waiting is bounded in number and in time (`R2`).
+    async fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        wait_for(&self.permits, &self.waiting).await
+    }
+
+    /// A place for one more instance in the engine's pool.
+    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(slot) = Arc::clone(&self.kit.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        wait_for(&self.kit.slots, &self.kit.waiting).await
+    }
+
+    /// A new store for an instance of this version.
+    pub(super) fn store(&self) -> Store<State> {
+        let state = State::new(Arc::clone(&self.environment), self.guest_memory_bytes);
+        let mut store = Store::new(&self.kit.engine, state);
+        metered::arm(&mut store, self.limits().cpu);
+        store
+    }
+
+    /// Whether idle instances should make room for others.
+    pub(super) fn under_pressure(&self) -> bool {
+        self.kit.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Gives up the instances that wait for work.
+    pub(super) fn drop_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        drop(idle);
+        self.lanes.close_idle();
+    }
+}
+
+/// Waits for a permit among at most [`VERSION_QUEUE_MAX`] others, and no longer than [`PERMIT_WAIT_MAX`].
+async fn wait_for(permits: &Arc<Semaphore>, waiting: &AtomicUsize) -> Result<OwnedSemaphorePermit, Failure> {
+    struct Leave<'a>(&'a AtomicUsize);
+    impl Drop for Leave<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    let before = waiting.fetch_add(1, Ordering::Relaxed);
+    let _leave = Leave(waiting);
+    if before >= VERSION_QUEUE_MAX {
+        return Err(Failure::Overloaded);
+    }
+    let acquired = tokio::time::timeout(PERMIT_WAIT_MAX, Arc::clone(permits).acquire_owned()).await;
+    acquired.map_err(|_| Failure::Overloaded)?.map_err(|_| Failure::Overloaded)
+}
+
+impl Linked {
+    /// Which kind of guest it is.
+    #[must_use]
+    pub fn kind(&self) -> GuestKind {
+        match self {
+            Self::Wasi02(_) => GuestKind::Wasi02,
+            Self::Wasi03(_) => GuestKind::Wasi03,
+        }
+    }
+}

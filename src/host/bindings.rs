@@ -1,0 +1,39 @@
+//! The host's side of `wit/`, generated; nothing else.
+
+/// `sluice:worker`, for guests of WASI 0.3.
+pub mod worker {
+    wasmtime::component::bindgen!({
+        inline: "
+            package sluice:host-worker;
+            world host {
+                import sluice:worker/version-metadata@0.1.0;
+                import sluice:worker/services@0.1.0;
+            }
+        ",
+        path: "wit/sluice-worker",
+        world: "sluice:host-worker/host",
+        imports: {
+            "sluice:worker/services.fetch": async | store | trappable,
+            default: trappable,
+        },
+        with: {
+            "wasi:http/types": wasmtime_wasi_http::p3::bindings::http::types,
+            "wasi:clocks": wasmtime_wasi::p3::bindings::clocks,
+        },
+    });
+}
+
+/// `sluice:worker-p2`, for guests of WASI 0.2.
+pub mod worker_p2 {
+    wasmtime::component::bindgen!({
+        inline: "
+            package sluice:host-worker-p2;
+            world host {
+                import sluice:worker-p2/version-metadata@0.1.0;
+            }
+        ",
+        path: "wit/sluice-worker-p2",
+        world: "sluice:host-worker-p2/host",
+        imports: { default: trappable },
+    });
+}

@@ -1,0 +1,101 @@
+//! One request's account: what it used, what it printed, and what it may still use. Shared by the guest's host functions, which
+//! write it, and by whoever answers the client, who reads it into the request's record.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use crate::domain::config::RequestLimits;
+use crate::domain::outcome::Conclusion;
+use crate::host::logs::Lines;
+
+/// The account of one request.
+#[derive(Debug)]
+pub struct Call {
+    /// Calls from worker to worker that lie around this one; 0 for a client's.
+    pub depth: u8,
+    pub limits: RequestLimits,
+    cpu_ns: AtomicU64,
+    memory_bytes: AtomicU64,
+    subrequests: AtomicU32,
+    /// Requests that the instance had served before this one.
+    reused: AtomicU32,
+    lines: Mutex<Lines>,
+    conclusion: OnceLock<Conclusion>,
+}
+
+impl Call {
+    /// A fresh account.
+    #[must_use]
+    pub fn new(depth: u8, limits: RequestLimits) -> Self {
+        Self {
+            depth,
+            limits,
+            cpu_ns: AtomicU64::new(0),
+            memory_bytes: AtomicU64::new(0),
+            subrequests: AtomicU32::new(0),
+            reused: AtomicU32::new(0),
+            lines: Mutex::default(),
+            conclusion: OnceLock::new(),
+        }
+    }
+
+    /// Takes one subrequest from what is left. False if nothing is.
+    pub fn take_subrequest(&self) -> bool {
+        self.subrequests.fetch_add(1, Ordering::Relaxed) < self.limits.subrequests
+    }
+
+    /// Outgoing requests so far.
+    #[must_use]
+    pub fn subrequests(&self) -> u32 {
+        self.subrequests.load(Ordering::Relaxed).min(self.limits.subrequests)
+    }
+
+    /// Adds time that the guest ran, in nanoseconds.
+    pub fn add_cpu_ns(&self, ns: u64) {
+        self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Time that the guest ran for this request, in nanoseconds.
+    #[must_use]
+    pub fn cpu_ns(&self) -> u64 {
+        self.cpu_ns.load(Ordering::Relaxed)
+    }
+
+    /// Notes how much linear memory the instance has.
+    pub fn set_memory_bytes(&self, bytes: u64) {
+        self.memory_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Linear memory of the instance when it was last noted.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many requests the instance had served before.
+    pub fn set_reused(&self, count: u32) {
+        self.reused.store(count, Ordering::Relaxed);
+    }
+
+    /// Requests that the instance had served before this one.
+    #[must_use]
+    pub fn reused(&self) -> u32 {
+        self.reused.load(Ordering::Relaxed)
+    }
+
+    /// Notes how the request ended. The first note counts: what follows from it is no news.
+    pub fn conclude(&self, conclusion: Conclusion) {
+        let _ = self.conclusion.set(conclusion);
+    }
+
+    /// How the request ended, if something other than success was noted.
+    #[must_use]
+    pub fn conclusion(&self) -> Option<&Conclusion> {
+        self.conclusion.get()
+    }
+
+    /// What the guest printed.
+    pub fn with_lines<T>(&self, f: impl FnOnce(&mut Lines) -> T) -> T {
+        f(&mut self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}

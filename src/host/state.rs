@@ -1,0 +1,190 @@
+//! What an instance owns on our side: its WASI contexts, its meters, and whose request it is serving.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::clock;
+use crate::host::environment::Environment;
+use crate::host::logs::{Current, Printer, Stream};
+use crate::host::outbound::Hooks;
+
+/// The data of one instance's store.
+pub struct State {
+    pub environment: Arc<Environment>,
+    /// The account that host functions write to.
+    pub current: Arc<Current>,
+    pub limiter: Limiter,
+    pub meter: Arc<Meter>,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+    hooks: Hooks,
+}
+
+/// How long an instance's guest has run since its account was last settled. Wall time while it is polled: a guest that waits
+/// is not polled, and one that runs is not interrupted for longer than a tick.
+#[derive(Debug)]
+pub struct Meter {
+    origin: std::time::Instant,
+    /// When the present poll began, in nanoseconds since `origin`.
+    poll_began_ns: AtomicU64,
+    used_ns: AtomicU64,
+    budget_ns: AtomicU64,
+}
+
+/// Holds an instance's linear memory, all memories together, to the limit.
+#[derive(Debug)]
+pub struct Limiter {
+    memory_bytes_max: usize,
+    memory_bytes: usize,
+    /// Whether the guest asked for more than it may have.
+    pub refused: bool,
+}
+
+/// Elements of all tables of an instance: far above what a compiler emits.
+const TABLE_ELEMENTS_MAX: usize = 1_000_000;
+
+impl State {
+    /// The state of a new instance.
+    #[must_use]
+    pub fn new(environment: Arc<Environment>, memory_bytes_max: u64) -> Self {
+        let current = Arc::new(Current::default());
+        let printer = |stream| Printer { current: Arc::clone(&current), stream };
+        let wasi = WasiCtx::builder()
+            .envs(&environment.variables_list)
+            .stdout(printer(Stream::Out))
+            .stderr(printer(Stream::Err))
+            .build();
+        let hooks = Hooks::new(Arc::clone(&environment), Arc::clone(&current));
+        Self {
+            environment,
+            current,
+            limiter: Limiter {
+                memory_bytes_max: usize::try_from(memory_bytes_max).unwrap_or(usize::MAX),
+                memory_bytes: 0,
+                refused: false,
+            },
+            meter: Arc::new(Meter::default()),
+            wasi,
+            http: WasiHttpCtx::new(),
+            table: ResourceTable::new(),
+            hooks,
+        }
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+// === impl Meter ===
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            origin: clock::monotonic(),
+            poll_began_ns: AtomicU64::new(0),
+            used_ns: AtomicU64::new(0),
+            budget_ns: AtomicU64::new(u64::MAX),
+        }
+    }
+}
+
+impl Meter {
+    fn now_ns(&self) -> u64 {
+        nanos(clock::monotonic().duration_since(self.origin))
+    }
+
+    /// Starts an account with `budget` to use.
+    pub fn start(&self, budget: Duration) {
+        self.used_ns.store(0, Ordering::Relaxed);
+        self.budget_ns.store(nanos(budget), Ordering::Relaxed);
+    }
+
+    /// The guest begins to run.
+    pub fn begin(&self) {
+        self.poll_began_ns.store(self.now_ns(), Ordering::Relaxed);
+    }
+
+    /// The guest has stopped running, for now. Returns how long it ran, in nanoseconds.
+    pub fn end(&self) -> u64 {
+        let ran = self.now_ns().saturating_sub(self.poll_began_ns.load(Ordering::Relaxed));
+        self.used_ns.fetch_add(ran, Ordering::Relaxed);
+        ran
+    }
+
+    /// What the account began with.
+    #[must_use]
+    pub fn budget(&self) -> Duration {
+        Duration::from_nanos(self.budget_ns.load(Ordering::Relaxed))
+    }
+
+    /// Whether the account is overdrawn; asked at each tick while the guest runs.
+    #[must_use]
+    pub fn exceeded(&self) -> bool {
+        let running = self.now_ns().saturating_sub(self.poll_began_ns.load(Ordering::Relaxed));
+        self.used_ns.load(Ordering::Relaxed).saturating_add(running) > self.budget_ns.load(Ordering::Relaxed)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+// === impl Limiter ===
+
+impl Limiter {
+    /// The limit.
+    #[must_use]
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.memory_bytes_max as u64
+    }
+
+    /// Linear memory of the instance now.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes as u64
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let after = self.memory_bytes.saturating_add(desired.saturating_sub(current));
+        if after > self.memory_bytes_max {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.memory_bytes = after;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        usize::MAX
+    }
+
+    fn tables(&self) -> usize {
+        usize::MAX
+    }
+
+    fn memories(&self) -> usize {
+        usize::MAX
+    }
+}

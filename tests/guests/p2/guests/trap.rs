@@ -1,0 +1,9 @@
+//! Panics instead of answering.
+
+use test_guests_p2::{IncomingRequest, ResponseOutparam, worker};
+
+worker!(handle);
+
+fn handle(_request: IncomingRequest, _out: ResponseOutparam) {
+    panic!("this guest always panics");
+}
