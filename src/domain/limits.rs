@@ -82,6 +82,10 @@ pub const REQUEST_HEADER_BYTES_MAX: usize = 128 * 1024;
 pub const REQUEST_HEADERS_MAX: usize = 256;
 /// Time a client may take to send a request's header section.
 pub const REQUEST_HEADER_WALL_MAX: Duration = Duration::from_secs(15);
+/// Connections to the data listener at once: each costs a file descriptor and some kernel memory.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Requests at once in one HTTP/2 connection.
+pub const HTTP2_STREAMS_MAX: u32 = 250;
 /// What a request may print, standard output and error together.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 /// The longest line a guest may print before it is broken.

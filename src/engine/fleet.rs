@@ -24,6 +24,7 @@ use crate::host::Environment;
 use crate::host::environment::Metadata;
 use crate::host::outbound::Outbound;
 use crate::host::ports::WorkerCaller;
+use crate::observe::Observer;
 
 /// How often idle instances and versions are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ pub struct Fleet {
     pub(super) artifacts: Artifacts,
     modules: Arc<dyn ModuleSource>,
     pub(super) outbound: Arc<Outbound>,
+    observer: Arc<Observer>,
     /// Read by every request without waiting; replaced as a whole when a version comes or goes.
     ready: ArcSwap<HashMap<VersionId, Arc<Slot>>>,
     changing: Mutex<()>,
@@ -62,12 +64,14 @@ impl Fleet {
         artifacts: Artifacts,
         modules: Arc<dyn ModuleSource>,
         outbound: Arc<Outbound>,
+        observer: Arc<Observer>,
     ) -> Arc<Self> {
         let fleet = Self {
             engines,
             artifacts,
             modules,
             outbound,
+            observer,
             ready: ArcSwap::default(),
             changing: Mutex::default(),
             linked: Mutex::default(),
@@ -97,14 +101,13 @@ impl Fleet {
         let made = slot.get_or_try_init(|| async {
             let linked = self.link(version.module.digest, version.module.kind).await?;
             let about = Metadata::of(version);
-            let environment = Environment::bind(
-                worker.clone(),
-                &about,
+            let environment = Environment::bind(&about,
                 &version.config,
                 Arc::clone(workers),
                 Arc::clone(&self.outbound),
             );
-            let engine = VersionEngine::new(Arc::clone(version), linked, Arc::new(environment), &self.engines);
+            let metrics = self.observer.metrics.of(worker, version.id);
+            let engine = VersionEngine::new(Arc::clone(version), linked, Arc::new(environment), &self.engines, metrics);
             engine.last_used.store(sweep, Ordering::Relaxed);
             Ok(Arc::new(engine))
         });

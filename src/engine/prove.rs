@@ -54,7 +54,6 @@ impl Prover {
     /// What was found and what is expected: see [`Refusal`].
     pub async fn prove(
         &self,
-        worker: &WorkerName,
         file: &Path,
         digest: ModuleDigest,
         config: &Config,
@@ -66,17 +65,17 @@ impl Prover {
         let linked = self.fleet.pre_instantiate(&component, facts.kind).map_err(|error| {
             Refusal::invalid(format!("the component does not fit its imports: {}", first_lines(&error)))
         })?;
-        let startup = self.start(worker, &linked, config).await?;
+        let startup = self.start(&linked, config).await?;
         self.fleet.artifacts.store(&self.fleet.engines.kit(facts.kind).engine, digest, facts.kind, &component);
         Ok(Proven { facts, startup })
     }
 
     /// Instantiates once.
-    async fn start(&self, worker: &WorkerName, linked: &Linked, config: &Config) -> Result<Startup, Refusal> {
+    async fn start(&self, linked: &Linked, config: &Config) -> Result<Startup, Refusal> {
         // The version has no id yet; one that is plainly none stands in for it.
         let about = Metadata { id: uuid::Uuid::nil().to_string(), tag: String::new(), timestamp: String::new() };
         let outbound = Arc::clone(&self.fleet.outbound);
-        let environment = Environment::bind(worker.clone(), &about, config, Arc::new(NoWorkers), outbound);
+        let environment = Environment::bind(&about, config, Arc::new(NoWorkers), outbound);
         let memory_bytes_max = self.fleet.engines.settings.guest_memory_bytes;
         let kit = self.fleet.engines.kit(linked.kind());
         let _slot = kit.slots.acquire().await.map_err(|_| Refusal::host("the node is stopping"))?;

@@ -17,6 +17,7 @@ use crate::engine::lanes::Lanes;
 use crate::engine::metered;
 use crate::engine::single::{self, Idle};
 use crate::host::call::Call;
+use crate::observe::metrics::VersionMetrics;
 use crate::host::{Body, Environment, State};
 
 /// A component linked against its engine's capabilities. Versions with the same bytes share one.
@@ -40,6 +41,8 @@ pub struct VersionEngine {
     pub kit: Arc<Kit>,
     pub reuse: Reuse,
     pub guest_memory_bytes: u64,
+    /// The counters of the version, found once so that no request looks for them.
+    pub metrics: Arc<VersionMetrics>,
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// Instances of a 0.2 guest that wait for their next request.
@@ -51,12 +54,7 @@ pub struct VersionEngine {
 }
 
 impl VersionEngine {
-    pub(super) fn new(
-        version: Arc<Version>,
-        linked: Arc<Linked>,
-        environment: Arc<Environment>,
-        engines: &Engines,
-    ) -> Self {
+    pub(super) fn new(version: Arc<Version>, linked: Arc<Linked>, environment: Arc<Environment>, engines: &Engines, metrics: Arc<VersionMetrics>) -> Self {
         let kind = linked.kind();
         let reuse = match (version.config.isolation, kind) {
             (Isolation::Reuse, _) | (Isolation::ByGuest, GuestKind::Wasi03) => Reuse::Always,
@@ -69,6 +67,7 @@ impl VersionEngine {
             kit: Arc::clone(engines.kit(kind)),
             reuse,
             guest_memory_bytes: engines.settings.guest_memory_bytes,
+            metrics,
             permits: Arc::new(Semaphore::new(VERSION_PERMITS)),
             waiting: AtomicUsize::new(0),
             idle: Mutex::default(),

@@ -13,7 +13,6 @@ use crate::host::ports::WorkerCaller;
 
 /// The bound capabilities of one version.
 pub struct Environment {
-    pub worker: WorkerName,
     /// Vars, secrets and the version metadata as environment variables.
     pub variables_list: Vec<(String, String)>,
     /// The same for `wasi:config`.
@@ -48,7 +47,6 @@ impl Environment {
     /// Binds `config` for the version that `about` describes.
     #[must_use]
     pub fn bind(
-        worker: WorkerName,
         about: &Metadata,
         config: &Config,
         workers: Arc<dyn WorkerCaller>,
@@ -73,7 +71,7 @@ impl Environment {
             }
         }
         let variables = variables_list.iter().cloned().collect();
-        Self { worker, variables_list, variables, metadata, services, workers, outbound }
+        Self { variables_list, variables, metadata, services, workers, outbound }
     }
 
     /// The worker bound by this name, whatever its case.

@@ -1,0 +1,177 @@
+//! How every change happens: decide on the view, commit with checks, read back, publish. `mod.rs` says why.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use super::record::{self, Counters, Head};
+use super::{ATTEMPTS_MAX, Catalog, Error, Triggers, View, WorkerView, load};
+use crate::domain::id::{DeploymentId, VersionId, WorkerName};
+use crate::domain::limits::WORKERS_MAX;
+use crate::store::{Check, CommitError, Write};
+
+/// What a decision came to.
+pub(super) enum Step<T> {
+    /// Nothing has to be written.
+    Answer(T),
+    Commit(Changes, T),
+}
+
+/// Whose records a change is about.
+#[derive(Debug, Clone)]
+pub(super) enum Subject {
+    Worker(WorkerName),
+    DisabledRoutes,
+}
+
+/// One commit in the making.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) checks: Vec<Check>,
+    pub(super) writes: Vec<Write>,
+}
+
+impl Catalog {
+    /// Makes a change to `subject`. `decide` sees the present, and is asked again when someone else was faster. Runs to its end
+    /// though the caller goes away.
+    pub(super) async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        subject: Subject,
+        attempt: &'static str,
+        decide: impl Fn(&Self, &View) -> Result<Step<T>, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let catalog = Arc::clone(self);
+        let change =
+            tokio::spawn(async move { catalog.change_undisturbed(subject, attempt, decide).await }.in_current_span());
+        match change.await {
+            Ok(outcome) => outcome,
+            Err(stopped) => match stopped.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The runtime is going down, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    async fn change_undisturbed<T>(
+        &self,
+        subject: Subject,
+        attempt: &'static str,
+        decide: impl Fn(&Self, &View) -> Result<Step<T>, Error>,
+    ) -> Result<T, Error> {
+        let _turn = self.turn.lock().await;
+        for _ in 0..ATTEMPTS_MAX {
+            let (changes, answer) = match decide(self, &self.view.load())? {
+                Step::Answer(answer) => return Ok(answer),
+                Step::Commit(changes, answer) => (changes, answer),
+            };
+            match self.store.commit(changes.checks, changes.writes).await {
+                Ok(_) => {
+                    match &subject {
+                        Subject::Worker(worker) => self.refresh_worker(worker).await?,
+                        Subject::DisabledRoutes => self.refresh_all().await?,
+                    }
+                    return Ok(answer);
+                }
+                // Whose key it was does not matter: all that could have changed is read, and the rules are asked again.
+                Err(CommitError::Conflict { .. }) => self.refresh_all().await?,
+                Err(source) => {
+                    // It may have happened, and then it has to be seen. What was asked for has failed either way.
+                    if let CommitError::Unknown { .. } = source
+                        && let Err(error) = self.refresh_all().await
+                    {
+                        tracing::error!(%error, "cannot read the catalog after a commit of unknown outcome");
+                    }
+                    return Err(Error::Commit { attempt, source });
+                }
+            }
+        }
+        Err(Error::Busy { attempt, attempts: ATTEMPTS_MAX })
+    }
+
+    async fn refresh_worker(&self, name: &WorkerName) -> Result<(), Error> {
+        let snapshot = self.store.snapshot().await.map_err(load::reading)?;
+        let view = self.view.load_full();
+        let worker = load::worker(&*snapshot, &self.sealer, name, view.worker(name)).await?;
+        self.view.store(Arc::new(view.with(name, worker)));
+        Ok(())
+    }
+
+    /// The caller holds the turn.
+    pub(super) async fn refresh_all(&self) -> Result<(), Error> {
+        let snapshot = self.store.snapshot().await.map_err(load::reading)?;
+        let view = load::view(&*snapshot, &self.sealer, &self.view.load_full()).await?;
+        self.view.store(Arc::new(view));
+        Ok(())
+    }
+
+    /// A worker that does not exist yet.
+    pub(super) fn new_head(&self, view: &View) -> Result<Head, Error> {
+        if view.workers().len() >= WORKERS_MAX {
+            return Err(Error::TooManyWorkers);
+        }
+        Ok(Head {
+            tag: hex::encode(random()?),
+            created_ms: self.clock.now_ms(),
+            counters: Counters::default(),
+            triggers: Triggers::default(),
+            settings: serde_json::Value::Null,
+            draft_secrets: std::collections::BTreeMap::new(),
+        })
+    }
+
+    /// Now, but later than `last`: clients sort by time, and must come to the order of the numbers.
+    pub(super) fn now_after(&self, last: Option<u64>) -> u64 {
+        self.clock.now_ms().max(last.map_or(0, |last| last + 1))
+    }
+}
+
+impl Changes {
+    /// Writes the head of `worker`, provided that it still is what `before` shows (or is not there).
+    pub(super) fn head(
+        &mut self,
+        catalog: &Catalog,
+        worker: &WorkerName,
+        before: Option<&Arc<WorkerView>>,
+        head: &Head,
+    ) -> Result<(), Error> {
+        self.check_head(worker, before);
+        self.writes.push(Write::put(record::head_key(worker), head.encode(worker, &catalog.sealer)?));
+        Ok(())
+    }
+
+    /// Provided that the head of `worker` still is what `before` shows (or is not there).
+    pub(super) fn check_head(&mut self, worker: &WorkerName, before: Option<&Arc<WorkerView>>) {
+        let key = record::head_key(worker);
+        self.checks.push(match before {
+            Some(before) => Check::version(key, before.revision),
+            None => Check::absent(key),
+        });
+    }
+}
+
+/// The worker, or the error that says that there is none.
+pub(super) fn known<'v>(view: &'v View, worker: &WorkerName) -> Result<&'v Arc<WorkerView>, Error> {
+    view.worker(worker).ok_or_else(|| Error::WorkerUnknown { worker: worker.clone() })
+}
+
+fn random() -> Result<[u8; 16], Error> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|source| Error::Random { source })?;
+    Ok(bytes)
+}
+
+/// An id for a new version of `worker`. Its first 8 digits are its host name, so they differ from those of all others there.
+pub(super) fn new_version_id(worker: Option<&Arc<WorkerView>>) -> Result<VersionId, Error> {
+    loop {
+        let id = VersionId::from_random(random()?);
+        if worker.is_none_or(|worker| worker.version_of_short(&id.short()).is_none()) {
+            return Ok(id);
+        }
+    }
+}
+
+pub(super) fn new_deployment_id() -> Result<DeploymentId, Error> {
+    random().map(DeploymentId::from_random)
+}

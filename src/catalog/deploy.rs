@@ -1,0 +1,162 @@
+//! Deploying: versions that exist get new shares. The allotment of the deployment before is what the new one starts from.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::change::{Changes, Step, Subject, known, new_deployment_id};
+use super::record::Head;
+use super::{Catalog, Error, View, WorkerView, record};
+use crate::domain::allotment::Allotment;
+use crate::domain::deployment::{CodeUpdate, Deployment, newest_live, trigger_of};
+use crate::domain::id::{BindingName, DeploymentId, VersionId, WorkerName};
+use crate::domain::split::Split;
+use crate::domain::version::{Provenance, Trigger, secrets_changed};
+use crate::store::{Check, Write};
+
+/// What a caller asks for.
+#[derive(Debug, Clone)]
+pub struct NewDeployment {
+    /// Versions with their percentages, in the caller's order.
+    pub entries: Vec<(VersionId, f64)>,
+    pub message: Option<String>,
+    pub provenance: Provenance,
+    pub code_update: CodeUpdate,
+    /// Only if this deployment is the active one (E11).
+    pub if_match: Option<DeploymentId>,
+    pub force: Force,
+    pub mode: ApplyMode,
+}
+
+/// Whether to go on where the catalog would ask first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    Yes,
+    No,
+}
+
+/// Whether the change is made, or only worked out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApplyMode {
+    Commit,
+    DryRun,
+}
+
+/// A deployment that was made, or in a dry run would have been.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    pub deployment: Arc<Deployment>,
+    /// Slots that changed hands against the deployment before; none if there was none.
+    pub moved_slots: u32,
+}
+
+/// A deployment that is allowed, before it has an id and an allotment.
+pub(super) struct Plan {
+    pub(super) split: Split,
+    pub(super) trigger: Trigger,
+    pub(super) message: Option<String>,
+    pub(super) provenance: Provenance,
+    pub(super) code_update: CodeUpdate,
+}
+
+impl Catalog {
+    /// Makes a deployment of existing versions. It is active when this returns. Two at once are ordered by the store, and the
+    /// last one stays, unless `if_match` says otherwise.
+    ///
+    /// # Errors
+    /// What is refused, by the rules `DEP-4`, `DEP-5`, `DEP-10` and `VER-9`; or what failed.
+    pub async fn deploy(self: &Arc<Self>, worker: &WorkerName, wish: NewDeployment) -> Result<Deployed, Error> {
+        let split = Split::from_percentages(&wish.entries).map_err(Error::Split)?;
+        let name = worker.clone();
+        self.change(Subject::Worker(worker.clone()), "store the deployment", move |catalog, view| {
+            let worker = admit(view, &name, &split, &wish)?;
+            let number_of = |id| worker.version(id).map_or(0, |version| version.number);
+            let plan = Plan {
+                split: split.clone(),
+                trigger: trigger_of(&split, worker.active.as_ref().map(|active| &active.split), number_of),
+                message: wish.message.clone(),
+                provenance: wish.provenance.clone(),
+                code_update: wish.code_update,
+            };
+            let mut changes = Changes::default();
+            let mut head = worker.head();
+            let deployed = catalog.plan_deployment(&name, Some(worker), &mut head, &mut changes, plan)?;
+            if wish.mode == ApplyMode::DryRun {
+                return Ok(Step::Answer(deployed));
+            }
+            changes.head(catalog, &name, Some(worker), &head)?;
+            Ok(Step::Commit(changes, deployed))
+        })
+        .await
+    }
+
+    /// Adds a deployment to `changes` and counts it in `head`.
+    pub(super) fn plan_deployment(
+        &self,
+        name: &WorkerName,
+        worker: Option<&Arc<WorkerView>>,
+        head: &mut Head,
+        changes: &mut Changes,
+        plan: Plan,
+    ) -> Result<Deployed, Error> {
+        let active = worker.and_then(|worker| worker.active.as_ref());
+        let before = active.map(|active| &active.allotment);
+        let allotment = Allotment::derive(before, &plan.split);
+        let moved_slots = before.map_or(0, |before| allotment.moved_from(before));
+        let deployment = Deployment {
+            id: new_deployment_id()?,
+            created_ms: self.now_after(active.map(|active| active.created_ms)),
+            provenance: plan.provenance,
+            triggered_by: plan.trigger,
+            message: plan.message,
+            split: plan.split,
+            allotment,
+            code_update: plan.code_update,
+        };
+        head.counters.deployments += 1;
+        let key = record::deployment_key(name, head.counters.deployments);
+        changes.checks.push(Check::absent(key.clone()));
+        changes.writes.push(Write::put(key, record::deployment::encode(&deployment)));
+        Ok(Deployed { deployment: Arc::new(deployment), moved_slots })
+    }
+}
+
+/// Whether the worker may be deployed so.
+fn admit<'v>(
+    view: &'v View,
+    name: &WorkerName,
+    split: &Split,
+    wish: &NewDeployment,
+) -> Result<&'v Arc<WorkerView>, Error> {
+    let worker = known(view, name)?;
+    let active = worker.active.as_ref();
+    if let Some(expected) = wish.if_match
+        && active.map(|active| active.id) != Some(expected)
+    {
+        return Err(Error::NotActive { worker: name.clone(), expected, active: active.map(|active| active.id) });
+    }
+    for (version, _) in split.entries() {
+        if worker.version(*version).is_none() {
+            return Err(Error::VersionUnknown { worker: name.clone(), version: *version });
+        }
+        if !worker.is_deployable(*version) {
+            return Err(Error::NotDeployable { version: *version });
+        }
+    }
+    let names = restored_secrets(worker, split);
+    if wish.force == Force::No && !names.is_empty() {
+        return Err(Error::SecretsChanged { names });
+    }
+    Ok(worker)
+}
+
+/// The secrets of which the split would bring back older values: of each version that is not live, is older than the newest
+/// that is, and differs from it (`DEP-10`).
+fn restored_secrets(worker: &WorkerView, split: &Split) -> Vec<BindingName> {
+    let Some(active) = &worker.active else { return Vec::new() };
+    let Some(newest) = newest_live(&active.split, worker.live().map(|version| &**version)) else { return Vec::new() };
+    let targets = split.entries().iter().filter(|(version, _)| active.split.share_of(*version).is_none());
+    let older =
+        targets.filter_map(|(version, _)| worker.version(*version)).filter(|target| target.number < newest.number);
+    let names: BTreeSet<BindingName> = older.flat_map(|target| secrets_changed(target, newest)).collect();
+    names.into_iter().collect()
+}

@@ -1,0 +1,154 @@
+//! The view: everything that is deployed, at one moment, as the request path reads it. It never changes; a change of one
+//! worker makes a new view that shares all other workers with the one before.
+
+use std::sync::Arc;
+
+use super::worker::WorkerView;
+use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::route::{HOST_CHARS_MAX, Hit, RoutePattern, RouteTable, normalize_host};
+use crate::store::Revision;
+
+/// The host suffix under which every worker, version and alias has a name of its own.
+const LOCAL_SUFFIX: &str = ".localhost";
+/// Hexadecimal digits of a version's id in its host name (`URL-1`).
+const SHORT_ID_CHARS: usize = 8;
+
+/// All workers at one moment.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Sorted by name.
+    workers: Vec<Arc<WorkerView>>,
+    routes: Arc<RouteTable>,
+    disabled_routes: Arc<DisabledRoutes>,
+}
+
+/// The routes without a worker (`RTE-6`), sorted, and the revision of their record, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct DisabledRoutes {
+    pub(super) patterns: Vec<RoutePattern>,
+    pub(super) revision: Option<Revision>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy)]
+pub enum Routed<'a> {
+    /// To a worker; its active deployment, if it has one, chooses the version.
+    Worker(&'a Arc<WorkerView>),
+    /// To the one version that the host names, deployed or not (`URL-9`).
+    Preview { worker: &'a Arc<WorkerView>, version: VersionId },
+    /// To a route that has no worker (`RTE-6`).
+    Disabled,
+    /// To nobody.
+    None,
+}
+
+impl View {
+    /// The worker of that name.
+    #[must_use]
+    pub fn worker(&self, name: &WorkerName) -> Option<&Arc<WorkerView>> {
+        self.named(name.as_str())
+    }
+
+    /// All workers, by name.
+    pub fn workers(&self) -> impl ExactSizeIterator<Item = &Arc<WorkerView>> {
+        self.workers.iter()
+    }
+
+    /// The routes without a worker.
+    #[must_use]
+    pub fn disabled_routes(&self) -> &[RoutePattern] {
+        &self.disabled_routes.patterns
+    }
+
+    /// Where a request for `host` (as the client sent it: any case, with or without a port) and `path_and_query` goes.
+    ///
+    /// The names under `.localhost` come first, so that no pattern can hide a worker or a version from its owner; then routes;
+    /// then custom domains. Nothing is allocated.
+    #[must_use]
+    pub fn route_for(&self, host: &str, path_and_query: &str) -> Routed<'_> {
+        let mut buffer = [0; HOST_CHARS_MAX];
+        let Some(host) = normalize_host(host, &mut buffer) else { return Routed::None };
+        if let Some(routed) = host.strip_suffix(LOCAL_SUFFIX).and_then(|label| self.local(label)) {
+            return routed;
+        }
+        match self.routes.lookup(host, path_and_query) {
+            Some(Hit::Worker(name)) => self.worker(name).map_or(Routed::None, Routed::Worker),
+            Some(Hit::Disabled) => Routed::Disabled,
+            None => Routed::None,
+        }
+    }
+
+    /// What the label before `.localhost` names: a worker, a version or an alias.
+    fn local(&self, label: &str) -> Option<Routed<'_>> {
+        if let Some(worker) = self.named(label) {
+            // The exact name wins, also where its host is switched off.
+            return worker.triggers.workers_dev.then_some(Routed::Worker(worker));
+        }
+        // Names may hold dashes too, so every dash may be the one between the two: the longest worker's name first.
+        label.match_indices('-').find_map(|(dash, _)| {
+            let (prefix, name) = (&label[..dash], &label[dash + 1..]);
+            let worker = self.named(name).filter(|worker| worker.triggers.previews_enabled)?;
+            let short = (prefix.len() == SHORT_ID_CHARS).then(|| worker.version_of_short(prefix)).flatten();
+            let version = short.or_else(|| worker.alias(prefix))?;
+            Some(Routed::Preview { worker, version })
+        })
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<WorkerView>> {
+        self.position(name).ok().map(|index| &self.workers[index])
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.workers.binary_search_by(|worker| worker.name.as_str().cmp(name))
+    }
+
+    // --- Making the next one ---
+
+    /// The view of these workers and of these routes without a worker.
+    pub(super) fn new(mut workers: Vec<Arc<WorkerView>>, disabled_routes: Arc<DisabledRoutes>) -> Self {
+        workers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut view = Self { workers, routes: Arc::default(), disabled_routes };
+        view.rebuild_routes();
+        view
+    }
+
+    /// This view with another state of the worker `name`, or without it. All else is shared.
+    pub(super) fn with(&self, name: &WorkerName, worker: Option<Arc<WorkerView>>) -> Self {
+        let place = self.position(name.as_str());
+        let before = place.ok().map(|index| &self.workers[index]);
+        let claims = |worker: Option<&Arc<WorkerView>>| {
+            worker.map(|worker| (worker.triggers.routes.clone(), worker.triggers.domains.clone())).unwrap_or_default()
+        };
+        let same_routes = claims(before) == claims(worker.as_ref());
+        let mut workers = self.workers.clone();
+        match (place, worker) {
+            (Ok(index), Some(worker)) => workers[index] = worker,
+            (Ok(index), None) => drop(workers.remove(index)),
+            (Err(index), Some(worker)) => workers.insert(index, worker),
+            (Err(_), None) => {}
+        }
+        let mut view =
+            Self { workers, routes: Arc::clone(&self.routes), disabled_routes: Arc::clone(&self.disabled_routes) };
+        if !same_routes {
+            view.rebuild_routes();
+        }
+        view
+    }
+
+    /// What a change of the disabled routes checks.
+    pub(super) fn disabled_routes_revision(&self) -> Option<Revision> {
+        self.disabled_routes.revision
+    }
+
+    fn rebuild_routes(&mut self) {
+        let owned = self.workers.iter().flat_map(|worker| {
+            worker.triggers.routes.iter().map(|route| (route.pattern.clone(), Some(worker.name.clone())))
+        });
+        let disabled = self.disabled_routes.patterns.iter().map(|pattern| (pattern.clone(), None));
+        let domains = self
+            .workers
+            .iter()
+            .flat_map(|worker| worker.triggers.domains.iter().map(|hostname| (hostname.clone(), worker.name.clone())));
+        self.routes = Arc::new(RouteTable::new(owned.chain(disabled), domains));
+    }
+}

@@ -1,0 +1,412 @@
+//! Event → decision → version engine → instance → outcome. Used alike by clients and by guests that call other workers.
+//!
+//! 1. The worker's active deployment decides the version, unless the event names one ([`Wanted`]).
+//! 2. The fleet has that version ready, or makes it so.
+//! 3. An instance answers; the version is kept to the end of the response, whatever is deployed meanwhile (`R3`).
+//! 4. When the last byte has left, or whoever asked has gone, the request's record is written ([`Open`]).
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http_body::{Body as _, Frame, SizeHint};
+
+use crate::catalog::{Catalog, WorkerView};
+use crate::clock::{self, Clock};
+use crate::domain::decision::{Decision, Reason, Wish, decide};
+use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::outcome::{Blame, Conclusion, Outcome};
+use crate::domain::version::Version;
+use crate::engine::failure::Failure;
+use crate::engine::fleet::Fleet;
+use crate::host::Body;
+use crate::host::call::Call;
+use crate::host::logs::Stream;
+use crate::host::ports::{CallError, WorkerCaller};
+use crate::observe::Observer;
+use crate::observe::metrics::{Sample, VersionMetrics};
+use crate::observe::record::{Record, RequestId, VersionRef};
+
+/// The header with a version key (`SEL-3`).
+pub const KEY_HEADER: &str = "cloudflare-workers-version-key";
+/// The header with overrides (`SEL-10`).
+pub const OVERRIDES_HEADER: &str = "cloudflare-workers-version-overrides";
+
+/// Which version an event wants.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted {
+    /// What the deployment decides by the event's headers.
+    Deployed,
+    /// This one, deployed or not: the event came to a version's own host (`URL-9`).
+    Preview(VersionId),
+}
+
+/// Why there was nothing to run.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("worker `{0}` has no deployment: deploy one of its versions")]
+    NotDeployed(WorkerName),
+    #[error("worker `{worker}` has no version `{version}`")]
+    VersionUnknown { worker: WorkerName, version: VersionId },
+    #[error("{0}")]
+    Failed(#[from] Failure),
+}
+
+/// Turns a failure into the response that whoever asked will see. Statuses are the front door's business.
+pub type Render = fn(&Error, RequestId) -> http::Response<Bytes>;
+
+/// Runs events.
+pub struct Dispatcher {
+    catalog: Arc<Catalog>,
+    fleet: Arc<Fleet>,
+    observer: Arc<Observer>,
+    clock: Arc<dyn Clock>,
+    render: Render,
+    /// Itself: calls between workers outlive the borrow that they are made by.
+    this: Weak<Self>,
+}
+
+/// An answer, and what chose the version that gave it.
+pub struct Answer {
+    pub response: http::Response<Answered>,
+    pub decision: Option<Decision>,
+}
+
+/// A response's body; when it ends, its request's record is written.
+pub struct Answered {
+    body: Content,
+    open: Open,
+}
+
+enum Content {
+    Guest(Body),
+    Ours(http_body_util::Full<Bytes>),
+}
+
+impl Dispatcher {
+    /// A dispatcher over what is deployed and what can run.
+    #[must_use]
+    pub fn new(catalog: Arc<Catalog>, fleet: Arc<Fleet>, observer: Arc<Observer>, clock: Arc<dyn Clock>, render: Render) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self { catalog, fleet, observer, clock, render, this: Weak::clone(this) })
+    }
+
+    /// Answers `request` with a version of `worker`. There is always an answer (`R2`): what fails becomes one.
+    pub async fn dispatch(self: &Arc<Self>, worker: &Arc<WorkerView>, wanted: Wanted, request: http::Request<Body>, depth: u8) -> Answer {
+        let mut open = Open::new(self, worker, &request, depth);
+        let result = self.run(worker, wanted, request, depth, &mut open).await;
+        let (response, body) = match result {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                (head, Content::Guest(body))
+            }
+            Err(error) => {
+                open.fail(&error);
+                let (head, body) = (self.render)(&error, open.id).into_parts();
+                (head, Content::Ours(http_body_util::Full::new(body)))
+            }
+        };
+        open.status = Some(response.status.as_u16());
+        let decision = open.decision;
+        Answer { response: http::Response::from_parts(response, Answered { body, open }), decision }
+    }
+
+    async fn run(
+        self: &Arc<Self>,
+        worker: &Arc<WorkerView>,
+        wanted: Wanted,
+        request: http::Request<Body>,
+        depth: u8,
+        open: &mut Open,
+    ) -> Result<http::Response<Body>, Error> {
+        let (version, reason) = choose(worker, wanted, request.headers())?;
+        open.decision = Some(Decision { version: version.id, reason });
+        open.version = Some(Arc::clone(&version));
+        let workers: Arc<dyn WorkerCaller> = Arc::<Self>::clone(self);
+        let engine = self.fleet.ready(&worker.name, &version, &workers).await?;
+        open.metrics = Some(Arc::clone(&engine.metrics));
+        let call = Arc::new(Call::new(depth, engine.limits()));
+        open.call = Some(Arc::clone(&call));
+        Ok(engine.call(request, &call).await?)
+    }
+}
+
+/// The version that an event runs on, and why (`SEL-1`).
+fn choose(worker: &WorkerView, wanted: Wanted, headers: &http::HeaderMap) -> Result<(Arc<Version>, Reason), Error> {
+    let decision = match wanted {
+        Wanted::Preview(version) => Decision { version, reason: Reason::Preview },
+        Wanted::Deployed => {
+            let deployment = worker.active.as_ref().ok_or_else(|| Error::NotDeployed(worker.name.clone()))?;
+            let wish = Wish {
+                overriding: overriding(headers, &worker.name),
+                key: headers.get(KEY_HEADER).map(http::HeaderValue::as_bytes),
+            };
+            decide(&worker.name, &deployment.split, &deployment.allotment, wish, || fastrand::u64(..))
+        }
+    };
+    match worker.version(decision.version) {
+        Some(version) => Ok((Arc::clone(version), decision.reason)),
+        None => Err(Error::VersionUnknown { worker: worker.name.clone(), version: decision.version }),
+    }
+}
+
+/// The version that the override header names for this worker: a dictionary of strings (RFC 8941), several lines being one.
+/// Whatever is wrong with it, the request is routed as if it were not there (`SEL-11`).
+#[must_use]
+pub fn overriding(headers: &http::HeaderMap, worker: &WorkerName) -> Option<VersionId> {
+    let mut lines = headers.get_all(OVERRIDES_HEADER).iter();
+    let first = lines.next()?;
+    let mut joined = first.as_bytes().to_vec();
+    for line in lines {
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(line.as_bytes());
+    }
+    let dictionary: sfv::Dictionary = sfv::Parser::new(&joined).parse().ok()?;
+    match dictionary.get(worker.as_str())? {
+        sfv::ListEntry::Item(item) => item.bare_item.as_string()?.as_str().parse().ok(),
+        sfv::ListEntry::InnerList(_) => None,
+    }
+}
+
+impl WorkerCaller for Dispatcher {
+    fn call(
+        &self,
+        worker: &WorkerName,
+        request: http::Request<Body>,
+        depth: u8,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
+        let Some(view) = self.catalog.view().worker(worker).cloned() else {
+            let worker = worker.clone();
+            return async move { Err(CallError::WorkerUnknown(worker)) }.boxed();
+        };
+        // None only while the node is being taken down.
+        let Some(this) = self.this.upgrade() else {
+            let worker = worker.clone();
+            return async move { Err(CallError::NotDeployed(worker)) }.boxed();
+        };
+        async move {
+            let answer = this.dispatch(&view, Wanted::Deployed, request, depth).await;
+            Ok(answer.response.map(http_body_util::BodyExt::boxed_unsync))
+        }
+        .boxed()
+    }
+}
+
+// === impl Answered ===
+
+impl http_body::Body for Answered {
+    type Data = Bytes;
+    type Error = wasmtime_wasi_http::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        let frame = match &mut this.body {
+            Content::Guest(body) => Pin::new(body).poll_frame(cx),
+            Content::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+        };
+        if matches!(frame, Poll::Ready(None)) {
+            this.open.whole = true;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Content::Guest(body) => body.is_end_stream(),
+            Content::Ours(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Content::Guest(body) => body.size_hint(),
+            Content::Ours(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Answered {
+    /// The id of the request's record.
+    #[must_use]
+    pub fn request_id(&self) -> RequestId {
+        self.open.id
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        self.open.whole |= self.is_end_stream();
+    }
+}
+
+// === the record ===
+
+/// The record of a request that has not ended. It is written when this is dropped, which is also what happens to the request
+/// of a client that goes away.
+struct Open {
+    id: RequestId,
+    observer: Arc<Observer>,
+    began: Instant,
+    began_ms: u64,
+    worker: WorkerName,
+    version: Option<Arc<Version>>,
+    decision: Option<Decision>,
+    metrics: Option<Arc<VersionMetrics>>,
+    call: Option<Arc<Call>>,
+    method: http::Method,
+    uri: http::Uri,
+    depth: u8,
+    status: Option<u16>,
+    failure: Option<Conclusion>,
+    /// Whether the body was sent to its end.
+    whole: bool,
+}
+
+impl Open {
+    fn new(dispatcher: &Dispatcher, worker: &WorkerView, request: &http::Request<Body>, depth: u8) -> Self {
+        Self {
+            id: RequestId(fastrand::u64(..)),
+            observer: Arc::clone(&dispatcher.observer),
+            began: clock::monotonic(),
+            began_ms: dispatcher.clock.now_ms(),
+            worker: worker.name.clone(),
+            version: None,
+            decision: None,
+            metrics: None,
+            call: None,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            depth,
+            status: None,
+            failure: None,
+            whole: false,
+        }
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.failure = Some(match error {
+            Error::Failed(failure) => failure.conclusion(),
+            Error::NotDeployed(_) | Error::VersionUnknown { .. } => {
+                self.observer.metrics.undeployed.fetch_add(1, Ordering::Relaxed);
+                Conclusion { outcome: Outcome::ScriptNotFound, blame: Some(Blame::Caller), message: error.to_string() }
+            }
+        });
+    }
+
+    /// How the request ended: what failed first, else whether all was sent.
+    fn conclusion(&self) -> Option<Conclusion> {
+        let noted = self.failure.as_ref().or_else(|| self.call.as_ref().and_then(|call| call.conclusion()));
+        if let Some(conclusion) = noted {
+            return Some(conclusion.clone());
+        }
+        let gone = |outcome, message: &str| {
+            Some(Conclusion { outcome, blame: Some(Blame::Caller), message: message.to_owned() })
+        };
+        match (self.status, self.whole) {
+            (Some(_), true) => None,
+            (Some(_), false) => gone(Outcome::ResponseStreamDisconnected, "the client went away before the end of the response"),
+            (None, _) => gone(Outcome::Canceled, "the client went away before the response"),
+        }
+    }
+
+    fn write_line(&self, conclusion: Option<&Conclusion>, sample: Sample) {
+        let finished = self.call.as_ref().map(|call| {
+            call.with_lines(|lines| {
+                lines.finish();
+                (std::mem::take(&mut lines.ended), lines.truncated)
+            })
+        });
+        let (lines, lines_truncated) = finished.unwrap_or_default();
+        let failed = conclusion.is_some_and(|conclusion| conclusion.blame != Some(Blame::Caller));
+        if lines.is_empty() && !failed && self.observer.request_log.is_none() {
+            return;
+        }
+        let lines: Vec<(&str, &str)> = lines
+            .iter()
+            .map(|(stream, line)| (if *stream == Stream::Out { "stdout" } else { "stderr" }, line.as_str()))
+            .collect();
+        let record = Record {
+            id: self.id,
+            began_ms: self.began_ms,
+            worker: self.worker.as_str(),
+            version: self.version.as_ref().map(|version| VersionRef { id: version.id, number: version.number, tag: version.tag() }),
+            reason: self.decision.map(|decision| decision.reason),
+            method: self.method.as_str(),
+            host: self.uri.authority().map_or("", http::uri::Authority::as_str),
+            path: self.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+            depth: self.depth,
+            status: self.status,
+            outcome: sample.outcome,
+            blame: conclusion.and_then(|conclusion| conclusion.blame),
+            error: conclusion.map_or("", |conclusion| &conclusion.message),
+            cpu: sample.cpu,
+            wall: sample.wall,
+            memory_bytes: self.call.as_ref().map_or(0, |call| call.memory_bytes()),
+            subrequests: sample.subrequests,
+            reused: self.call.as_ref().map_or(0, |call| call.reused()),
+            lines: &lines,
+            lines_truncated,
+        };
+        match &self.observer.request_log {
+            Some(log) => log.write(record.to_json()),
+            None if failed => tracing::warn!(target: "request", "{}", record.to_json()),
+            None => tracing::info!(target: "request", "{}", record.to_json()),
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let conclusion = self.conclusion();
+        let call = self.call.as_ref();
+        let sample = Sample {
+            outcome: conclusion.as_ref().map_or(Outcome::Ok, |conclusion| conclusion.outcome),
+            status: self.status,
+            wall: self.began.elapsed(),
+            cpu: std::time::Duration::from_nanos(call.map_or(0, |call| call.cpu_ns())),
+            subrequests: call.map_or(0, |call| call.subrequests()),
+            reused: call.is_some_and(|call| call.reused() > 0),
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.add(sample);
+        }
+        self.write_line(conclusion.as_ref(), sample);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lines: &[&str], worker: &str) -> Option<String> {
+        let mut headers = http::HeaderMap::new();
+        for line in lines {
+            headers.append(OVERRIDES_HEADER, line.parse().unwrap());
+        }
+        overriding(&headers, &worker.parse().unwrap()).map(|id| id.to_string())
+    }
+
+    #[test]
+    fn an_override_is_a_string_in_a_dictionary() {
+        let id = "dc8dcd28-271b-4367-9840-6c244f84cb40";
+        let quoted = format!("my-worker=\"{id}\"");
+        assert_eq!(check(&[&quoted], "my-worker").as_deref(), Some(id));
+        assert_eq!(check(&[&format!("a=1, {quoted};p=2")], "my-worker").as_deref(), Some(id));
+        // Several lines are one; of two members with one key the last wins (SEL-17).
+        let other = "my-worker=\"aaaaaaaa-271b-4367-9840-6c244f84cb40\"";
+        assert_eq!(check(&[other, &quoted], "my-worker").as_deref(), Some(id));
+    }
+
+    #[test]
+    fn a_wrong_override_is_passed_over_in_silence() {
+        let id = "dc8dcd28-271b-4367-9840-6c244f84cb40";
+        for wrong in [&format!("my-worker={id}"), "my-worker=\"nope\"", "my-worker=(\"a\")", "\"", "", "other=\"x\"", "my-worker=?1"] {
+            assert_eq!(check(&[wrong], "my-worker"), None, "{wrong}");
+        }
+        assert_eq!(check(&[], "my-worker"), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! Sockets: connections are accepted, limited, served over HTTP/1.1 and HTTP/2, and drained.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::limits::{
+    CONNECTIONS_MAX, HTTP2_STREAMS_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADER_WALL_MAX, REQUEST_HEADERS_MAX,
+};
+use crate::ingress::serve::Door;
+
+/// Serves `listener` until `stop`; then accepts nothing more, and lets what runs end within `drain`.
+pub async fn run(listener: TcpListener, door: Arc<Door>, stop: CancellationToken, drain: Duration) {
+    let server = server();
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let stream = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, peer, place)) = stream else { continue };
+        door.observer.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        // Small answers must not wait for more to send.
+        let _ = stream.set_nodelay(true);
+        let service = {
+            let door = Arc::clone(&door);
+            service_fn(move |request| {
+                let door = Arc::clone(&door);
+                async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
+            })
+        };
+        let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
+        tokio::spawn(async move {
+            // How a connection fails is its client's affair; requests in it have records of their own.
+            if let Err(error) = connection.await {
+                tracing::debug!(error, "a connection ended badly");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still running after {} s; they are cut off", drain.as_secs());
+    }
+}
+
+type Accepted = (TcpStream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+/// The next connection, once there is a place for it.
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accepted> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => Some((stream, peer, place)),
+        Err(error) => {
+            let client_left = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset);
+            if !client_left {
+                // Out of file descriptors, most likely: they come back when connections end.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            None
+        }
+    }
+}
+
+fn server() -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_HEADER_WALL_MAX)
+        .max_buf_size(REQUEST_HEADER_BYTES_MAX)
+        .max_headers(REQUEST_HEADERS_MAX)
+        .pipeline_flush(true);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(20)))
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(REQUEST_HEADER_BYTES_MAX).unwrap_or(u32::MAX));
+    server
+}
