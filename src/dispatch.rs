@@ -91,12 +91,24 @@ enum Content {
 impl Dispatcher {
     /// A dispatcher over what is deployed and what can run.
     #[must_use]
-    pub fn new(catalog: Arc<Catalog>, fleet: Arc<Fleet>, observer: Arc<Observer>, clock: Arc<dyn Clock>, render: Render) -> Arc<Self> {
+    pub fn new(
+        catalog: Arc<Catalog>,
+        fleet: Arc<Fleet>,
+        observer: Arc<Observer>,
+        clock: Arc<dyn Clock>,
+        render: Render,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self { catalog, fleet, observer, clock, render, this: Weak::clone(this) })
     }
 
     /// Answers `request` with a version of `worker`. There is always an answer (`R2`): what fails becomes one.
-    pub async fn dispatch(self: &Arc<Self>, worker: &Arc<WorkerView>, wanted: Wanted, request: http::Request<Body>, depth: u8) -> Answer {
+    pub async fn dispatch(
+        self: &Arc<Self>,
+        worker: &Arc<WorkerView>,
+        wanted: Wanted,
+        request: http::Request<Body>,
+        depth: u8,
+    ) -> Answer {
         let mut open = Open::new(self, worker, &request, depth);
         let result = self.run(worker, wanted, request, depth, &mut open).await;
         let (response, body) = match result {
@@ -308,7 +320,9 @@ impl Open {
         };
         match (self.status, self.whole) {
             (Some(_), true) => None,
-            (Some(_), false) => gone(Outcome::ResponseStreamDisconnected, "the client went away before the end of the response"),
+            (Some(_), false) => {
+                gone(Outcome::ResponseStreamDisconnected, "the client went away before the end of the response")
+            }
             (None, _) => gone(Outcome::Canceled, "the client went away before the response"),
         }
     }
@@ -333,7 +347,11 @@ impl Open {
             id: self.id,
             began_ms: self.began_ms,
             worker: self.worker.as_str(),
-            version: self.version.as_ref().map(|version| VersionRef { id: version.id, number: version.number, tag: version.tag() }),
+            version: self.version.as_ref().map(|version| VersionRef {
+                id: version.id,
+                number: version.number,
+                tag: version.tag(),
+            }),
             reason: self.decision.map(|decision| decision.reason),
             method: self.method.as_str(),
             host: self.uri.authority().map_or("", http::uri::Authority::as_str),
@@ -353,8 +371,8 @@ impl Open {
         };
         match &self.observer.request_log {
             Some(log) => log.write(record.to_json()),
-            None if failed => tracing::warn!(target: "request", "{}", record.to_json()),
-            None => tracing::info!(target: "request", "{}", record.to_json()),
+            None if failed => tracing::warn!(target: "sluicegate::request", "{}", record.to_json()),
+            None => tracing::info!(target: "sluicegate::request", "{}", record.to_json()),
         }
     }
 }
@@ -404,7 +422,15 @@ mod tests {
     #[test]
     fn a_wrong_override_is_passed_over_in_silence() {
         let id = "dc8dcd28-271b-4367-9840-6c244f84cb40";
-        for wrong in [&format!("my-worker={id}"), "my-worker=\"nope\"", "my-worker=(\"a\")", "\"", "", "other=\"x\"", "my-worker=?1"] {
+        for wrong in [
+            &format!("my-worker={id}"),
+            "my-worker=\"nope\"",
+            "my-worker=(\"a\")",
+            "\"",
+            "",
+            "other=\"x\"",
+            "my-worker=?1",
+        ] {
             assert_eq!(check(&[wrong], "my-worker"), None, "{wrong}");
         }
         assert_eq!(check(&[], "my-worker"), None);

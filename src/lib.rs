@@ -1,11 +1,14 @@
 //! Sluice hosts WebAssembly workers and versions them.
 
-pub mod domain;
-pub mod clock;
-pub mod store;
-pub mod observe;
+pub mod app;
 pub mod catalog;
-pub mod host;
-pub mod engine;
+pub mod cli;
+pub mod clock;
+pub mod control;
 pub mod dispatch;
+pub mod domain;
+pub mod engine;
+pub mod host;
 pub mod ingress;
+pub mod observe;
+pub mod store;

@@ -101,11 +101,8 @@ impl Fleet {
         let made = slot.get_or_try_init(|| async {
             let linked = self.link(version.module.digest, version.module.kind).await?;
             let about = Metadata::of(version);
-            let environment = Environment::bind(&about,
-                &version.config,
-                Arc::clone(workers),
-                Arc::clone(&self.outbound),
-            );
+            let environment =
+                Environment::bind(&about, &version.config, Arc::clone(workers), Arc::clone(&self.outbound));
             let metrics = self.observer.metrics.of(worker, version.id);
             let engine = VersionEngine::new(Arc::clone(version), linked, Arc::new(environment), &self.engines, metrics);
             engine.last_used.store(sweep, Ordering::Relaxed);

@@ -54,6 +54,7 @@ impl Prover {
     /// What was found and what is expected: see [`Refusal`].
     pub async fn prove(
         &self,
+        worker: &WorkerName,
         file: &Path,
         digest: ModuleDigest,
         config: &Config,
@@ -67,6 +68,7 @@ impl Prover {
         })?;
         let startup = self.start(&linked, config).await?;
         self.fleet.artifacts.store(&self.fleet.engines.kit(facts.kind).engine, digest, facts.kind, &component);
+        tracing::info!(%worker, module = %digest, wasi = facts.kind.wasi(), start_ms = startup.time_ms, "a module was proven");
         Ok(Proven { facts, startup })
     }
 

@@ -110,9 +110,12 @@ async fn until_head(
         }
     })
     .await?;
-    match head {
-        Ok(head) => Ok((head, ended.is_none().then_some(guest))),
-        Err(code) => Err(Failure::GuestError(format!("{code:?}"))),
+    match (head, ended) {
+        (Ok(head), None) => Ok((head, Some(guest))),
+        (Ok(head), Some(Ok(()))) => Ok((head, None)),
+        // It answered, and failed before anything could leave: half of an answer is worse than none.
+        (Ok(_), Some(Err(failure))) => Err(failure),
+        (Err(code), _) => Err(Failure::GuestError(format!("{code:?}"))),
     }
 }
 

@@ -17,8 +17,8 @@ use crate::engine::lanes::Lanes;
 use crate::engine::metered;
 use crate::engine::single::{self, Idle};
 use crate::host::call::Call;
-use crate::observe::metrics::VersionMetrics;
 use crate::host::{Body, Environment, State};
+use crate::observe::metrics::VersionMetrics;
 
 /// A component linked against its engine's capabilities. Versions with the same bytes share one.
 pub enum Linked {
@@ -54,7 +54,13 @@ pub struct VersionEngine {
 }
 
 impl VersionEngine {
-    pub(super) fn new(version: Arc<Version>, linked: Arc<Linked>, environment: Arc<Environment>, engines: &Engines, metrics: Arc<VersionMetrics>) -> Self {
+    pub(super) fn new(
+        version: Arc<Version>,
+        linked: Arc<Linked>,
+        environment: Arc<Environment>,
+        engines: &Engines,
+        metrics: Arc<VersionMetrics>,
+    ) -> Self {
         let kind = linked.kind();
         let reuse = match (version.config.isolation, kind) {
             (Isolation::Reuse, _) | (Isolation::ByGuest, GuestKind::Wasi03) => Reuse::Always,

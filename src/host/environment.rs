@@ -46,12 +46,7 @@ impl Metadata {
 impl Environment {
     /// Binds `config` for the version that `about` describes.
     #[must_use]
-    pub fn bind(
-        about: &Metadata,
-        config: &Config,
-        workers: Arc<dyn WorkerCaller>,
-        outbound: Arc<Outbound>,
-    ) -> Self {
+    pub fn bind(about: &Metadata, config: &Config, workers: Arc<dyn WorkerCaller>, outbound: Arc<Outbound>) -> Self {
         let mut variables_list = Vec::new();
         let mut services = HashMap::new();
         let mut metadata = None;

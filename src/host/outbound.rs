@@ -245,7 +245,12 @@ impl Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let gate = Arc::clone(&self.0);
         async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            // Names under `localhost` are this machine's, whatever its resolver knows (RFC 6761).
+            let found: Vec<SocketAddr> = if is_local_name(name.as_str()) {
+                vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]
+            } else {
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect()
+            };
             let allowed: Vec<SocketAddr> =
                 found.into_iter().filter(|address| gate.allows(name.as_str(), address.ip(), None)).collect();
             if allowed.is_empty() {
@@ -258,6 +263,11 @@ impl Service<Name> for Resolver {
         }
         .boxed()
     }
+}
+
+fn is_local_name(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
 }
 
 // === impl Outbound ===

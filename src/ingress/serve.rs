@@ -126,8 +126,12 @@ impl Door {
     fn unrouted(&self, view: &View, host: &str) -> Response<Outgoing> {
         const SHOWN_MAX: usize = 20;
         self.observer.metrics.unrouted.fetch_add(1, Ordering::Relaxed);
-        let named = view.workers().filter(|worker| worker.triggers.workers_dev).map(|worker| format!("{}.localhost", worker.name));
-        let routes = view.workers().flat_map(|worker| worker.triggers.routes.iter().map(|route| route.pattern.to_string()));
+        let named = view
+            .workers()
+            .filter(|worker| worker.triggers.workers_dev)
+            .map(|worker| format!("{}.localhost", worker.name));
+        let routes =
+            view.workers().flat_map(|worker| worker.triggers.routes.iter().map(|route| route.pattern.to_string()));
         let domains = view.workers().flat_map(|worker| worker.triggers.domains.iter().map(ToString::to_string));
         let hosts: Vec<String> = named.chain(routes).chain(domains).take(SHOWN_MAX).collect();
         ours(respond::no_worker(host, &hosts))

@@ -79,13 +79,23 @@ impl Metrics {
     /// Everything in the Prometheus text format. `gauges` are names, helps and values that others keep.
     #[must_use]
     pub fn render(&self, gauges: &[(&str, &str, u64)]) -> String {
-        let versions: Vec<_> =
-            self.versions.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(key, value)| (label(key), Arc::clone(value))).collect();
+        let versions: Vec<_> = self
+            .versions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(key, value)| (label(key), Arc::clone(value)))
+            .collect();
         let mut out = String::new();
         head(&mut out, "sluice_requests_total", "counter", "Requests by outcome.");
         for (label, metrics) in &versions {
             for (outcome, count) in Outcome::ALL.iter().zip(&metrics.outcomes) {
-                line(&mut out, "sluice_requests_total", &format!("{label},outcome=\"{}\"", outcome.as_str()), load(count));
+                line(
+                    &mut out,
+                    "sluice_requests_total",
+                    &format!("{label},outcome=\"{}\"", outcome.as_str()),
+                    load(count),
+                );
             }
         }
         head(&mut out, "sluice_responses_total", "counter", "Responses by class of status.");
@@ -218,7 +228,14 @@ mod tests {
         let metrics = Metrics::default();
         let version = metrics.of(&"w".parse().unwrap(), VersionId::from_random([1; 16]));
         for ms in [1, 2, 700] {
-            let sample = Sample { outcome: Outcome::Ok, status: Some(200), wall: Duration::from_millis(ms), cpu: Duration::ZERO, subrequests: 0, reused: false };
+            let sample = Sample {
+                outcome: Outcome::Ok,
+                status: Some(200),
+                wall: Duration::from_millis(ms),
+                cpu: Duration::ZERO,
+                subrequests: 0,
+                reused: false,
+            };
             version.add(sample);
         }
         let text = metrics.render(&[("sluice_x", "X.", 3)]);

@@ -1,0 +1,367 @@
+//! The composition root: the only file that knows every room. Settings → parts → running → drained.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{self, Catalog};
+use crate::clock::{Clock, SystemClock};
+use crate::control;
+use crate::dispatch::Dispatcher;
+use crate::domain::id::WorkerName;
+use crate::domain::limits;
+use crate::domain::module::ModuleDigest;
+use crate::engine::artifacts::Artifacts;
+use crate::engine::engines::{self, Engines};
+use crate::engine::fleet::{Fleet, ModuleSource};
+use crate::engine::prove::Prover;
+use crate::host::outbound::{Outbound, Policy};
+use crate::ingress::listener;
+use crate::ingress::respond;
+use crate::ingress::serve::{Door, Overrides, VersionHeader};
+use crate::observe::Observer;
+use crate::observe::writer::LineWriter;
+use crate::store::{self, SqliteStore, Store};
+
+/// Which addresses guests may reach.
+pub type OutboundPolicy = Policy;
+/// Who may override the version of a request.
+pub type OverridePolicy = Overrides;
+
+/// What an operator chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The data listener's address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The control listener's address.
+    pub control_listen: SocketAddr,
+    pub data_dir: PathBuf,
+    /// The API's token; made and kept in the data folder if none is given.
+    pub token: Option<String>,
+    pub default_worker: Option<String>,
+    pub outbound: OutboundPolicy,
+    /// None: `any` on a loopback listener, `token` otherwise (E18).
+    pub overrides: Option<OverridePolicy>,
+    /// Whether answers carry `sluice-version`.
+    pub version_header: bool,
+    pub request_log: Option<RequestLog>,
+    pub guest_memory_bytes: u64,
+    /// How long requests may go on after the node was told to stop.
+    pub drain: Duration,
+    pub instance_slots: Option<u32>,
+}
+
+/// Where a line for every request goes.
+#[derive(Debug, Clone)]
+pub enum RequestLog {
+    Stdout,
+    File(PathBuf),
+}
+
+/// Why a node did not start, or did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot make the data folder `{path}`")]
+    DataDir { path: PathBuf, source: io::Error },
+    #[error("cannot listen on {address} for {what}")]
+    Listen { what: &'static str, address: SocketAddr, source: io::Error },
+    #[error("cannot write `{path}`")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot read the token in `{path}`")]
+    Token { path: PathBuf, source: io::Error },
+    #[error("`{0}` cannot be the default worker")]
+    DefaultWorker(String, #[source] crate::domain::id::Error),
+    #[error("cannot open the store")]
+    Store(#[source] store::Error),
+    #[error("cannot open the catalog")]
+    Catalog(#[source] catalog::Error),
+    #[error("cannot make the engines: {0}")]
+    Engines(String),
+}
+
+/// A node that serves.
+pub struct Running {
+    /// Where clients are answered.
+    pub data: SocketAddr,
+    /// Where the control API is.
+    pub control: SocketAddr,
+    /// The API's token.
+    pub token: String,
+    /// The token that vouches for overrides (`Sluice-Override-Token`).
+    pub override_token: String,
+    pub observer: Arc<Observer>,
+    pub catalog: Arc<Catalog>,
+    stop_data: CancellationToken,
+    stop_control: CancellationToken,
+    serving: JoinHandle<()>,
+    controlling: JoinHandle<()>,
+    sweeping: JoinHandle<io::Result<()>>,
+    store: Arc<SqliteStore>,
+    addresses_file: PathBuf,
+}
+
+impl Settings {
+    /// What `sluice serve` starts from.
+    #[must_use]
+    pub fn serve_defaults(data_dir: PathBuf) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            control_listen: SocketAddr::from(([127, 0, 0, 1], 8788)),
+            data_dir,
+            token: None,
+            default_worker: None,
+            outbound: Policy::public(),
+            overrides: None,
+            version_header: false,
+            request_log: None,
+            guest_memory_bytes: limits::GUEST_MEMORY_BYTES,
+            drain: Duration::from_secs(30),
+            instance_slots: None,
+        }
+    }
+
+    /// What `sluice dev` and `sluice demo` start from: guests reach local addresses, and answers say which version gave them.
+    #[must_use]
+    pub fn dev_defaults(data_dir: PathBuf) -> Self {
+        Self {
+            outbound: Policy::any(),
+            version_header: true,
+            drain: Duration::from_secs(2),
+            ..Self::serve_defaults(data_dir)
+        }
+    }
+}
+
+/// A word that is no override policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no override policy: expected `any`, `loopback`, `token` or `off`")]
+pub struct OverridesError(String);
+
+impl FromStr for Overrides {
+    type Err = OverridesError;
+
+    fn from_str(text: &str) -> Result<Self, OverridesError> {
+        match text {
+            "any" => Ok(Self::Any),
+            "loopback" => Ok(Self::Loopback),
+            "token" => Ok(Self::Token),
+            "off" => Ok(Self::Off),
+            _ => Err(OverridesError(text.to_owned())),
+        }
+    }
+}
+
+/// Starts a node: both listeners accept when this returns.
+///
+/// # Errors
+/// What could not be opened, made or bound; nothing is left running then.
+pub async fn start(settings: Settings) -> Result<Running, Error> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let dir = &settings.data_dir;
+    std::fs::create_dir_all(dir).map_err(|source| Error::DataDir { path: dir.clone(), source })?;
+    let default_worker = default_worker(&settings)?;
+    // The store first: it keeps a second node out of this folder, before anything else in it is touched.
+    let store = Arc::new(SqliteStore::open(dir).map_err(Error::Store)?);
+    let token = token(&settings)?;
+    let port: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
+    let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
+    let observer = Observer::new(request_log(settings.request_log.as_ref())?);
+
+    let outbound = Arc::new(Outbound::new(settings.outbound.clone()));
+    let engines = Engines::new(engines::Settings {
+        guest_memory_bytes: settings.guest_memory_bytes,
+        instances: settings.instance_slots.unwrap_or(limits::INSTANCES),
+    });
+    let engines = Arc::new(engines.map_err(|error| Error::Engines(format!("{error:#}")))?);
+    let folder = dir.join("artifacts");
+    let artifacts = Artifacts::open(folder.clone()).map_err(|source| Error::Write { path: folder, source })?;
+    let modules = Arc::new(Modules(Arc::clone(&catalog)));
+    let fleet = Fleet::new(engines, artifacts, modules, Arc::clone(&outbound), Arc::clone(&observer));
+    let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
+    let dispatcher = Dispatcher::new(
+        Arc::clone(&catalog),
+        Arc::clone(&fleet),
+        Arc::clone(&observer),
+        Arc::clone(&clock),
+        respond::failed,
+    );
+
+    let (data_listener, data) = bind("requests", settings.listen).await?;
+    let (control_listener, control) = bind("the control API", settings.control_listen).await?;
+    outbound.protect(control);
+    let override_token = override_token(&token);
+    let door = Arc::new(Door {
+        catalog: Arc::clone(&catalog),
+        dispatcher,
+        observer: Arc::clone(&observer),
+        default_worker,
+        version_header: if settings.version_header { VersionHeader::Send } else { VersionHeader::Omit },
+        overrides: settings.overrides.unwrap_or(if data.ip().is_loopback() {
+            Overrides::Any
+        } else {
+            Overrides::Token
+        }),
+        override_token: override_token.clone(),
+    });
+    let (stop_data, stop_control) = (CancellationToken::new(), CancellationToken::new());
+    let serving = tokio::spawn(listener::run(data_listener, door, stop_data.clone(), settings.drain));
+    let api = Arc::new(control::Api {
+        catalog: Arc::clone(&catalog),
+        prover: Arc::new(Prover::new(Arc::clone(&fleet))),
+        token: control::Token::new(&token),
+        data_addr: data,
+        control_addr: control,
+        metrics: metrics(&observer, &fleet, &catalog),
+    });
+    let router = control::router(api).into_make_service_with_connect_info::<SocketAddr>();
+    let stopped = stop_control.clone();
+    let controlling = tokio::spawn(async move {
+        let serving =
+            axum::serve(control_listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the control listener failed");
+        }
+    });
+
+    let addresses_file = dir.join("addresses.json");
+    write_addresses(&addresses_file, data, control)?;
+    Ok(Running {
+        data,
+        control,
+        token,
+        override_token,
+        observer,
+        catalog,
+        stop_data,
+        stop_control,
+        serving,
+        controlling,
+        sweeping,
+        store,
+        addresses_file,
+    })
+}
+
+impl Running {
+    /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
+    pub async fn stop(self) {
+        let _ = std::fs::remove_file(&self.addresses_file);
+        self.stop_data.cancel();
+        let _ = self.serving.await;
+        self.stop_control.cancel();
+        let _ = self.controlling.await;
+        self.sweeping.abort();
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the store did not close well; it is recovered at the next start"
+            );
+        }
+    }
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let listen = |source| Error::Listen { what, address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen)?;
+    let bound = listener.local_addr().map_err(listen)?;
+    Ok((listener, bound))
+}
+
+fn default_worker(settings: &Settings) -> Result<Option<WorkerName>, Error> {
+    let parse = |name: &String| name.parse().map_err(|error| Error::DefaultWorker(name.clone(), error));
+    settings.default_worker.as_ref().map(parse).transpose()
+}
+
+fn request_log(log: Option<&RequestLog>) -> Result<Option<LineWriter>, Error> {
+    let writer = match log {
+        None => return Ok(None),
+        Some(RequestLog::Stdout) => LineWriter::to_stdout(),
+        Some(RequestLog::File(path)) => LineWriter::to_file(path),
+    };
+    let path = || match log {
+        Some(RequestLog::File(path)) => path.clone(),
+        _ => PathBuf::from("-"),
+    };
+    writer.map(Some).map_err(|source| Error::Write { path: path(), source })
+}
+
+/// The API's token: given, else kept in the data folder since the first start.
+fn token(settings: &Settings) -> Result<String, Error> {
+    if let Some(token) = &settings.token {
+        return Ok(token.clone());
+    }
+    let path = settings.data_dir.join("token");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+        Ok(_) => make_token(&path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_token(&path),
+        Err(source) => Err(Error::Token { path, source }),
+    }
+}
+
+fn make_token(path: &Path) -> Result<String, Error> {
+    let write = |source| Error::Write { path: path.to_owned(), source };
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| write(io::Error::other(error)))?;
+    let token = hex::encode(bytes);
+    write_private(path, &token).map_err(write)?;
+    Ok(token)
+}
+
+/// What a client sends to vouch for an override: made from the API's token, which guests must never see.
+fn override_token(token: &str) -> String {
+    hex::encode(Sha256::digest(format!("sluice override token\n{token}")))
+}
+
+fn write_addresses(path: &Path, data: SocketAddr, control: SocketAddr) -> Result<(), Error> {
+    let json = serde_json::json!({ "data": data.to_string(), "control": control.to_string() });
+    write_private(path, &format!("{json}\n")).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let temporary = path.with_extension("new");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
+}
+
+fn metrics(
+    observer: &Arc<Observer>,
+    fleet: &Arc<Fleet>,
+    catalog: &Arc<Catalog>,
+) -> Arc<dyn Fn() -> String + Send + Sync> {
+    let (observer, fleet, catalog) = (Arc::clone(observer), Arc::clone(fleet), Arc::clone(catalog));
+    Arc::new(move || {
+        let view = catalog.view();
+        let dropped = observer.request_log.as_ref().map_or(0, LineWriter::dropped);
+        let gauges = [
+            ("sluice_workers", "Workers on this node.", view.workers().len() as u64),
+            ("sluice_versions_ready", "Versions that are ready to run.", fleet.len() as u64),
+            ("sluice_request_log_dropped", "Lines of the request log that were dropped.", dropped),
+        ];
+        observer.metrics.render(&gauges)
+    })
+}
+
+/// The catalog's modules, as the fleet asks for them.
+struct Modules(Arc<Catalog>);
+
+impl ModuleSource for Modules {
+    fn path(&self, digest: ModuleDigest) -> PathBuf {
+        self.0.modules().path(digest)
+    }
+}

@@ -1,0 +1,295 @@
+//! What can be typed: wrangler's grammar, and what wrangler has not. Nothing is decided here; [`super::settings`] says what
+//! the words mean and [`super::commands`] does it. No command ever asks a question.
+
+mod versions;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use versions::{
+    DeploymentsCommand, ListArgs, NoteArgs, RollbackArgs, SecretBulkArgs, SecretCommand, SecretPutArgs,
+    VersionsCommand, VersionsDeployArgs, VersionsSecretCommand,
+};
+
+/// Hosts WebAssembly workers and versions them: immutable versions, gradual deployments, rollbacks.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, max_term_width = 100)]
+#[command(
+    after_help = "Start with `sluice demo`, or `sluice init my-worker`, then `sluice serve` and `sluice deploy`.\n\
+    Exit codes: 0 done, 1 failed, 2 typed wrongly."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Common {
+    /// The configuration file [default: the nearest wrangler.json, .jsonc or .toml]
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The environment of the file, `env.<ENV>`
+    #[arg(short, long, global = true)]
+    pub env: Option<String>,
+    /// The worker's name, instead of the file's
+    #[arg(long, global = true)]
+    pub name: Option<String>,
+    /// The node's folder [default: ./.sluice; clients look in the folders above as well]
+    #[arg(long, global = true, value_name = "DIR", env = "SLUICE_DATA_DIR", hide_env_values = true)]
+    pub data_dir: Option<PathBuf>,
+    /// The control API of a node elsewhere, such as http://127.0.0.1:8788 (its token: SLUICE_API_TOKEN)
+    #[arg(long, global = true, value_name = "ORIGIN", env = "SLUICE_API", hide_env_values = true)]
+    pub api: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a node: the data listener and the control API
+    Serve(ServeArgs),
+    /// Run the project of this folder on a node of its own; rebuild and redeploy on every change
+    Dev(DevArgs),
+    /// Upload a version and give it all the traffic
+    Deploy(UploadArgs),
+    /// Upload, list and deploy versions
+    Versions {
+        #[command(subcommand)]
+        command: VersionsCommand,
+    },
+    /// What is deployed, and what was
+    Deployments {
+        #[command(subcommand)]
+        command: DeploymentsCommand,
+    },
+    /// Give all the traffic back to an older version
+    Rollback(RollbackArgs),
+    /// Change secrets, each change deployed at once
+    Secret {
+        #[command(subcommand)]
+        command: SecretCommand,
+    },
+    /// Delete a worker with all its versions
+    Delete(DeleteArgs),
+    /// Say which version a request would get, and why
+    Explain(ExplainArgs),
+    /// Make a new project
+    Init(InitArgs),
+    /// Show the whole thing at work: two versions, a split, an override, a sticky key, a rollback
+    Demo(DemoArgs),
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where requests for workers come in; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8787")]
+    pub listen: SocketAddr,
+    /// Where the control API and the dashboard are
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8788")]
+    pub control_listen: SocketAddr,
+    /// The worker that takes what matches no host and no route; it may be uploaded later
+    #[arg(long, value_name = "NAME")]
+    pub default_worker: Option<String>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+/// How a node behaves, whoever starts it.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// What guests may call: `public`, `any`, `none`, or a list of hosts, CIDRs and these words
+    #[arg(long, value_name = "POLICY")]
+    pub outbound: Option<String>,
+    /// Who may override the version of a request: any, loopback, token or off
+    #[arg(long, value_name = "WHO")]
+    pub overrides: Option<String>,
+    /// Tell the version and the reason in the response header `sluice-version`
+    #[arg(long)]
+    pub version_header: bool,
+    /// Write a line for every request to this file, or to stdout with `-`
+    #[arg(long, value_name = "FILE|-")]
+    pub request_log: Option<String>,
+    /// Memory that one instance of a guest may use, such as 128MiB
+    #[arg(long, value_name = "SIZE")]
+    pub guest_memory: Option<String>,
+    /// How long requests may go on after the node was told to stop, such as 30s
+    #[arg(long, value_name = "TIME")]
+    pub drain: Option<String>,
+    /// Instances that can live at once
+    #[arg(long, value_name = "COUNT")]
+    pub instance_slots: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// The port for requests [default: `dev.port` of the file, or 8787]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// The address to listen on [default: `dev.ip` of the file, or 127.0.0.1]
+    #[arg(long)]
+    pub ip: Option<String>,
+    /// The port of the control API
+    #[arg(long, default_value_t = 8788)]
+    pub control_port: u16,
+    /// Set a variable, as in the file's `vars`
+    #[arg(long = "var", value_name = "KEY:VALUE")]
+    pub vars: Vec<String>,
+    #[command(flatten)]
+    pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct UploadArgs {
+    /// The module or shim, instead of the file's `main`
+    #[arg(value_name = "MAIN")]
+    pub main: Option<PathBuf>,
+    /// A name for the version, such as v1.2 (at most 100 bytes; need not be unique)
+    #[arg(long)]
+    pub tag: Option<String>,
+    /// What this version is for
+    #[arg(short, long)]
+    pub message: Option<String>,
+    /// Make `<ALIAS>-<worker>.localhost` lead to this version
+    #[arg(long, value_name = "ALIAS")]
+    pub preview_alias: Option<String>,
+    /// Set a variable, as in the file's `vars`
+    #[arg(long = "var", value_name = "KEY:VALUE")]
+    pub vars: Vec<String>,
+    /// Secrets for this version, as JSON or .env
+    #[arg(long, value_name = "FILE")]
+    pub secrets_file: Option<PathBuf>,
+    /// Keep variables of the version before that the file does not name
+    #[arg(long)]
+    pub keep_vars: bool,
+    /// Build and check the file, and show what would be sent; nothing is uploaded
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Instead of the file's
+    #[arg(long, value_name = "DATE")]
+    pub compatibility_date: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub wrangler: WranglerFlags,
+}
+
+/// Flags of wrangler that mean nothing here, so that its scripts go on working.
+#[derive(Debug, Args)]
+pub struct WranglerFlags {
+    #[arg(long, hide = true)]
+    pub no_bundle: bool,
+    #[arg(long, hide = true)]
+    pub minify: bool,
+    #[arg(long, hide = true)]
+    pub upload_source_maps: bool,
+    #[arg(long, hide = true)]
+    pub strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// [default: the worker of the file]
+    pub worker: Option<String>,
+    /// Delete it although others refer to it
+    #[arg(long)]
+    pub force: bool,
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// [default: the worker of the file]
+    pub worker: Option<String>,
+    /// A version key, as in the header `Cloudflare-Workers-Version-Key`
+    #[arg(long = "key")]
+    pub keys: Vec<String>,
+    /// A request header
+    #[arg(long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// A file of keys, one a line; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    pub keys_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The folder to make; its name becomes the worker's
+    pub folder: PathBuf,
+    /// Which WASI the worker speaks
+    #[arg(long, value_enum, default_value_t = Wasi::P2)]
+    pub wasi: Wasi,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wasi {
+    #[value(name = "0.2")]
+    P2,
+    #[value(name = "0.3")]
+    P3,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// End when the show is over, instead of staying up until Ctrl-C
+    #[arg(long)]
+    pub exit: bool,
+    /// How many requests to send
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn code(line: &str) -> i32 {
+        Cli::try_parse_from(line.split_whitespace()).map_or_else(|error| error.exit_code(), |_| 0)
+    }
+
+    #[test]
+    fn the_grammar_has_no_contradictions() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wranglers_habits_are_understood() {
+        for line in [
+            "sluice deploy --no-bundle --minify --tag v1 --message m --keep-vars --var A:b --var B:c",
+            "sluice deploy dist/worker.wasm --dry-run --env staging",
+            "sluice versions upload --preview-alias next --secrets-file s.json -c w.toml",
+            "sluice versions deploy a@20 b@80% -y --message m",
+            "sluice versions deploy --version-id a b --percentage 20 80 --dry-run",
+            "sluice versions deploy a@75 --version-tag t@25 u",
+            "sluice versions list --json --name w",
+            "sluice versions secret put K --message m --tag t",
+            "sluice versions secret list --latest-version",
+            "sluice deployments status --json",
+            "sluice rollback -y -m why",
+            "sluice rollback dc8dcd28 --yes",
+            "sluice secret bulk secrets.json -e live",
+            "sluice delete w --force",
+            "sluice explain w --key k --key l --header X:y",
+            "sluice init d --wasi 0.3",
+            "sluice serve --listen 127.0.0.1:0 --request-log - --outbound none",
+        ] {
+            assert_eq!(code(line), 0, "{line}");
+        }
+        for line in ["sluice", "sluice nonsense", "sluice rollback a b", "sluice secret put", "sluice serve --listen x"]
+        {
+            assert_eq!(code(line), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The only place that prints. Data goes to stdout, everything else to stderr; colour only where a terminal shows it. A
+//! reader that has gone away (`sluice versions list | head -1`) is not an error.
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::Error;
+use serde::Serialize;
+
+use super::fault;
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Human,
+    Json,
+}
+
+impl From<bool> for Format {
+    /// What `--json` means.
+    fn from(json: bool) -> Self {
+        if json { Self::Json } else { Self::Human }
+    }
+}
+
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const CYAN: &str = "\x1b[1;36m";
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+/// A line of data.
+pub fn line(text: impl Display) {
+    let _ = writeln!(anstream::stdout().lock(), "{text}");
+}
+
+/// Bytes of data, as they are.
+pub fn bytes(data: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(data).and_then(|()| stdout.flush());
+}
+
+/// A line about what is going on.
+pub fn note(text: impl Display) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// A heading among lines about what is going on.
+pub fn heading(text: impl Display) {
+    note(format_args!("{BOLD}{text}{PLAIN}"));
+}
+
+/// Something that is not as one might think.
+pub fn warn(text: impl Display) {
+    note(format_args!("{YELLOW}warning:{PLAIN} {text}"));
+}
+
+/// What to do.
+pub fn hint(text: impl Display) {
+    note(format_args!("{CYAN}hint:{PLAIN} {text}"));
+}
+
+/// Why the program ends: the chain of causes once, then what to do.
+pub fn failure(error: &Error) {
+    note(format_args!("{RED}error:{PLAIN} {error:#}"));
+    for text in fault::hints(error) {
+        hint(text);
+    }
+}
+
+/// Data for programs.
+pub fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => line(text),
+        Err(error) => warn(format_args!("cannot print this as JSON: {error}")),
+    }
+}
+
+/// Data for people. On a terminal long cells are wrapped, to `COLUMNS` or 80.
+pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    if std::io::stdout().is_terminal() {
+        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(80);
+        table.set_width(columns).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    }
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    for text in table.lines() {
+        line(text.trim_end());
+    }
+}
+
+/// A progress bar on stderr; nothing where that is no terminal.
+pub fn bar(length: u64, what: &str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new(length);
+    if let Ok(style) = indicatif::ProgressStyle::with_template("{prefix} {bar:30} {percent:>3} %  {msg}") {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar.with_prefix(what.to_owned())
+}
+
+// === How values read ===
+
+/// `20%`, `33.333%`.
+pub fn percent(percentage: f64) -> String {
+    format!("{}%", (percentage * 1000.0).round() / 1000.0)
+}
+
+/// `52.1 KiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut amount = bytes as f64;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} bytes") } else { format!("{amount:.1} {}", UNITS[unit]) }
+}
+
+/// `3 min ago`; a time that cannot be read is shown as it is.
+pub fn ago(time: &str) -> String {
+    relative(time, jiff::Timestamp::now())
+}
+
+fn relative(time: &str, now: jiff::Timestamp) -> String {
+    let Ok(then) = time.parse::<jiff::Timestamp>() else {
+        return time.to_owned();
+    };
+    let seconds = now.as_second() - then.as_second();
+    match seconds {
+        ..5 => "just now".to_owned(),
+        5..60 => format!("{seconds} s ago"),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        3_600..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// A text, or `-` where there is none.
+pub fn or_dash(text: Option<&str>) -> String {
+    text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_read_as_people_say_them() {
+        assert_eq!([percent(20.0), percent(33.333), percent(0.1 + 0.2)], ["20%", "33.333%", "0.3%"]);
+        assert_eq!([size(84), size(53_350), size(64 << 20)], ["84 bytes", "52.1 KiB", "64.0 MiB"]);
+        assert_eq!([or_dash(None), or_dash(Some("")), or_dash(Some("x"))], ["-", "-", "x"]);
+    }
+
+    #[test]
+    fn times_are_told_from_now() {
+        let now: jiff::Timestamp = "2026-01-02T12:00:00Z".parse().unwrap();
+        for (time, told) in [
+            ("2026-01-02T12:00:01.000Z", "just now"),
+            ("2026-01-02T11:59:30.000Z", "30 s ago"),
+            ("2026-01-02T11:57:00.000Z", "3 min ago"),
+            ("2026-01-01T12:00:00.000Z", "24 h ago"),
+            ("2025-12-23T12:00:00.000Z", "10 days ago"),
+            ("yesterday", "yesterday"),
+        ] {
+            assert_eq!(relative(time, now), told);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The control API: Cloudflare's REST shape, so that unmodified `wrangler` works, and ours beside it under the same envelope.
+//!
+//! A request passes [`door`] (host, origin, panics), then the guard (token, account), then reaches one operation, which is one
+//! line of [`router`]. Operations read the catalog's view and ask the catalog for changes; none of them decides a rule. What
+//! goes wrong becomes a code and a sentence in `fault`, and `codes.md` has a heading for each.
+//!
+//! This room must never show a secret's value, keep anything outside the catalog, or answer with anything but the envelope
+//! (only `/metrics` is text).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get, patch, post, put};
+
+use crate::catalog::Catalog;
+
+mod account;
+mod deploy;
+mod door;
+mod explain;
+mod fault;
+mod metadata;
+mod parts;
+mod prover;
+mod read;
+mod request;
+mod secrets;
+mod shape;
+mod triggers;
+mod upload;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+pub use door::Token;
+pub use prover::Prover;
+
+/// What the API stands on: the lead hands it over once, in `app`.
+pub struct Api {
+    pub catalog: Arc<Catalog>,
+    pub prover: Arc<dyn Prover>,
+    pub token: Token,
+    /// Where workers answer: its port is in the URLs that are told.
+    pub data_addr: SocketAddr,
+    /// Where this API listens: whose `Host` it takes.
+    pub control_addr: SocketAddr,
+    /// The metrics in Prometheus' text form.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// All operations. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that `/metrics` knows its peer.
+pub fn router(api: Arc<Api>) -> Router {
+    let guarded = Router::new()
+        .nest("/client/v4/accounts/local/workers", workers())
+        .route("/client/v4/accounts/{account}", get(account::account))
+        .route("/client/v4/accounts/local/storage/kv/namespaces", get(account::none).post(account::not_offered))
+        .route("/client/v4/accounts/local/storage/kv/namespaces/{*rest}", any(account::not_offered))
+        .route("/client/v4/accounts/local/containers/applications", get(account::none))
+        .route("/client/v4/accounts/local/queues", any(account::not_offered))
+        .route("/client/v4/accounts/local/r2/{*rest}", any(account::not_offered))
+        .route("/client/v4/accounts/local/d1/{*rest}", any(account::not_offered))
+        .route("/client/v4/accounts/local/workflows/{*rest}", any(account::not_offered))
+        .route("/client/v4/accounts/local/logpush/{*rest}", any(account::not_offered))
+        .route("/client/v4/zones", get(account::zones))
+        .route("/client/v4/zones/{zone}/workers/routes", get(triggers::all_routes))
+        .fallback(door::unknown_path)
+        .method_not_allowed_fallback(door::unknown_method)
+        .layer(from_fn_with_state(Arc::clone(&api), door::guard));
+    let open = Router::new()
+        .route("/client/v4/user/tokens/verify", get(account::verify))
+        .route("/client/v4/user", get(account::user))
+        .route("/client/v4/accounts", get(account::accounts))
+        .route("/client/v4/memberships", get(account::memberships))
+        .route("/metrics", get(account::metrics))
+        .method_not_allowed_fallback(door::unknown_method);
+    guarded.merge(open).layer(from_fn_with_state(Arc::clone(&api), door::door)).with_state(api)
+}
+
+/// Below `…/accounts/local/workers`.
+fn workers() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/scripts", get(read::workers))
+        .route("/scripts/{name}", put(upload::put).delete(read::delete_worker))
+        .route("/scripts/{name}/versions", get(read::versions).post(upload::post))
+        .route("/scripts/{name}/versions/{version}", get(read::version).delete(read::delete_version))
+        .route("/scripts/{name}/deployments", get(deploy::list).post(deploy::create))
+        .route("/scripts/{name}/deployments/{deployment}", get(deploy::get).delete(deploy::delete))
+        .route("/scripts/{name}/explain", get(explain::one).post(explain::many))
+        .route("/scripts/{name}/settings", get(read::settings))
+        .route("/scripts/{name}/script-settings", get(triggers::settings).patch(triggers::patch_settings))
+        .route("/scripts/{name}/secrets", get(secrets::list).put(secrets::put))
+        .route("/scripts/{name}/secrets/{secret}", get(secrets::get).delete(secrets::delete))
+        .route("/scripts/{name}/secrets-bulk", patch(secrets::bulk))
+        .route("/scripts/{name}/subdomain", get(triggers::subdomain).post(triggers::set_subdomain))
+        .route("/scripts/{name}/routes", get(triggers::routes).put(triggers::set_routes))
+        .route("/scripts/{name}/domains/changeset", post(triggers::domain_changes))
+        .route("/scripts/{name}/domains/records", put(triggers::set_domains))
+        .route("/scripts/{name}/schedules", get(triggers::schedules).put(triggers::set_schedules))
+        .route("/scripts/{name}/references", get(read::references))
+        .route("/scripts/{name}/tails", any(account::not_offered))
+        .route("/scripts/{name}/tails/{tail}", any(account::not_offered))
+        .route("/scripts/{name}/assets-upload-session", any(account::not_offered))
+        .route("/assets/{*rest}", any(account::not_offered))
+        .route("/services/{name}", get(read::service).delete(read::delete_worker))
+        .route("/subdomain", get(triggers::account_subdomain))
+        .route("/tails/by-consumer/{name}", get(account::none))
+        .route("/durable_objects/namespaces", get(account::none))
+        .route("/workers/{name}", get(triggers::worker))
+        .route("/workers/{name}/versions/latest", patch(secrets::patch_latest))
+        .route("/workers/{name}/previews", any(account::not_offered))
+        .route("/workers/{name}/previews/{*rest}", any(account::not_offered))
+}
