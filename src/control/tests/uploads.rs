@@ -40,7 +40,7 @@ async fn a_put_makes_a_version_and_deploys_it() {
         json!([format!("http://{short}-hello.localhost:8787"), "http://staging-hello.localhost:8787"])
     );
     let deployments = node.get("/hello/deployments").await.result();
-    assert_eq!(deployments["deployments"][0]["versions"], json!([{ "version_id": id, "percentage": 100.0 }]));
+    assert_eq!(deployments["deployments"][0]["versions"], json!([{ "version_id": id, "percentage": 100 }]));
     assert_eq!(node.get("/hello/script-settings").await.result()["tags"], json!(["cf:service=hello"]));
     assert_eq!((node.leftovers(), node.modules()), (0, 1));
     // The same bytes again: another version, the same file (E13).
