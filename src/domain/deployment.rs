@@ -38,14 +38,14 @@ pub fn rollback_target<'a>(newest_first: impl IntoIterator<Item = &'a Split>) ->
     splits.filter_map(Split::stable).find(|version| Some(*version) != live)
 }
 
-/// What a deployments call is, since callers never say (`WRANGLER_API` 2.4): a rollback puts all traffic on a version that
-/// carries none now and is older than the newest that does.
+/// What a deployments call is, since callers never say (`WRANGLER_API` 2.4): a rollback puts all traffic on a version that is
+/// older than the newest that carries some now.
 #[must_use]
 pub fn trigger_of(split: &Split, active: Option<&Split>, number_of: impl Fn(VersionId) -> u64) -> Trigger {
     let (Some(target), Some(active)) = (split.stable(), active) else { return Trigger::Deployment };
-    let newest_live = active.entries().iter().map(|(version, _)| number_of(*version)).max().unwrap_or(0);
-    let carries = active.share_of(target).is_some_and(|share| share.slots() > 0);
-    if !carries && number_of(target) < newest_live { Trigger::Rollback } else { Trigger::Deployment }
+    let carrying = active.entries().iter().filter(|(_, share)| share.slots() > 0);
+    let newest = carrying.map(|(version, _)| number_of(*version)).max().unwrap_or(0);
+    if number_of(target) < newest { Trigger::Rollback } else { Trigger::Deployment }
 }
 
 /// The newest of the versions that are live: what a target's secrets are compared with (`DEP-10`).
@@ -89,5 +89,11 @@ mod tests {
         assert_eq!(trigger_of(&split(&[(4, 100.0)]), Some(&active), number), Trigger::Deployment);
         assert_eq!(trigger_of(&split(&[(2, 50.0), (3, 50.0)]), Some(&active), number), Trigger::Deployment);
         assert_eq!(trigger_of(&split(&[(2, 100.0)]), None, number), Trigger::Deployment);
+        // From a canary back to what was there before; a version at 0 % carries nothing to roll back from.
+        assert_eq!(trigger_of(&split(&[(2, 100.0)]), Some(&split(&[(3, 20.0), (2, 80.0)])), number), Trigger::Rollback);
+        assert_eq!(
+            trigger_of(&split(&[(2, 100.0)]), Some(&split(&[(3, 0.0), (2, 100.0)])), number),
+            Trigger::Deployment
+        );
     }
 }

@@ -1,0 +1,6 @@
+//! The product through its doors: the real binary, real guests, port 0. One integration binary, so that it links once.
+
+mod harness;
+
+mod main_job;
+mod tidy;
