@@ -36,6 +36,9 @@ pub type OutboundPolicy = Policy;
 /// Who may override the version of a request.
 pub type OverridePolicy = Overrides;
 
+/// How long calls of the control API may go on after the data listener has drained.
+const CONTROL_DRAIN: Duration = Duration::from_secs(5);
+
 /// What an operator chooses.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -95,17 +98,22 @@ pub struct Running {
     pub control: SocketAddr,
     /// The API's token.
     pub token: String,
-    /// The token that vouches for overrides (`Sluice-Override-Token`).
+    /// The token that vouches for overrides (`Sluice-Override-Token`); it is also in the data folder, in `override-token`.
     pub override_token: String,
-    pub observer: Arc<Observer>,
-    pub catalog: Arc<Catalog>,
+    /// Who may override the version of a request.
+    pub overrides: OverridePolicy,
+    tasks: Tasks,
+    store: Arc<SqliteStore>,
+    addresses_file: PathBuf,
+}
+
+/// What runs, and how it is told to end.
+struct Tasks {
     stop_data: CancellationToken,
     stop_control: CancellationToken,
     serving: JoinHandle<()>,
     controlling: JoinHandle<()>,
     sweeping: JoinHandle<io::Result<()>>,
-    store: Arc<SqliteStore>,
-    addresses_file: PathBuf,
 }
 
 impl Settings {
@@ -174,91 +182,85 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let port: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
     let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
     let observer = Observer::new(request_log(settings.request_log.as_ref())?);
-
     let outbound = Arc::new(Outbound::new(settings.outbound.clone()));
-    let engines = Engines::new(engines::Settings {
-        guest_memory_bytes: settings.guest_memory_bytes,
-        instances: settings.instance_slots.unwrap_or(limits::INSTANCES),
-    });
-    let engines = Arc::new(engines.map_err(|error| Error::Engines(format!("{error:#}")))?);
-    let folder = dir.join("artifacts");
-    let artifacts = Artifacts::open(folder.clone()).map_err(|source| Error::Write { path: folder, source })?;
-    let modules = Arc::new(Modules(Arc::clone(&catalog)));
-    let fleet = Fleet::new(engines, artifacts, modules, Arc::clone(&outbound), Arc::clone(&observer));
-    let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
-    let dispatcher = Dispatcher::new(
-        Arc::clone(&catalog),
-        Arc::clone(&fleet),
-        Arc::clone(&observer),
-        Arc::clone(&clock),
-        respond::failed,
-    );
+    let fleet = fleet(&settings, &catalog, &outbound, &observer)?;
+    let dispatcher =
+        Dispatcher::new(Arc::clone(&catalog), Arc::clone(&fleet), Arc::clone(&observer), clock, respond::failed);
 
     let (data_listener, data) = bind("requests", settings.listen).await?;
     let (control_listener, control) = bind("the control API", settings.control_listen).await?;
     outbound.protect(control);
     let override_token = override_token(&token);
-    let door = Arc::new(Door {
+    let path = dir.join("override-token");
+    write_private(&path, &override_token).map_err(|source| Error::Write { path, source })?;
+    let overrides =
+        settings.overrides.unwrap_or(if data.ip().is_loopback() { Overrides::Any } else { Overrides::Token });
+    let door = Door {
         catalog: Arc::clone(&catalog),
         dispatcher,
         observer: Arc::clone(&observer),
         default_worker,
         version_header: if settings.version_header { VersionHeader::Send } else { VersionHeader::Omit },
-        overrides: settings.overrides.unwrap_or(if data.ip().is_loopback() {
-            Overrides::Any
-        } else {
-            Overrides::Token
-        }),
+        overrides,
         override_token: override_token.clone(),
-    });
-    let (stop_data, stop_control) = (CancellationToken::new(), CancellationToken::new());
-    let serving = tokio::spawn(listener::run(data_listener, door, stop_data.clone(), settings.drain));
-    let api = Arc::new(control::Api {
+    };
+    let api = control::Api {
         catalog: Arc::clone(&catalog),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
         data_addr: data,
         control_addr: control,
         metrics: metrics(&observer, &fleet, &catalog),
-    });
-    let router = control::router(api).into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = stop_control.clone();
-    let controlling = tokio::spawn(async move {
-        let serving =
-            axum::serve(control_listener, router).with_graceful_shutdown(async move { stopped.cancelled().await });
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the control listener failed");
-        }
-    });
-
+    };
     let addresses_file = dir.join("addresses.json");
     write_addresses(&addresses_file, data, control)?;
-    Ok(Running {
-        data,
-        control,
-        token,
-        override_token,
-        observer,
-        catalog,
-        stop_data,
-        stop_control,
-        serving,
-        controlling,
-        sweeping,
-        store,
-        addresses_file,
-    })
+
+    let (stop_data, stop_control) = (CancellationToken::new(), CancellationToken::new());
+    let serving = tokio::spawn(listener::run(data_listener, Arc::new(door), stop_data.clone(), settings.drain));
+    let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
+    let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
+    let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping };
+    Ok(Running { data, control, token, override_token, overrides, tasks, store, addresses_file })
+}
+
+fn fleet(
+    settings: &Settings,
+    catalog: &Arc<Catalog>,
+    outbound: &Arc<Outbound>,
+    observer: &Arc<Observer>,
+) -> Result<Arc<Fleet>, Error> {
+    let engines = Engines::new(engines::Settings {
+        guest_memory_bytes: settings.guest_memory_bytes,
+        instances: settings.instance_slots.unwrap_or(limits::INSTANCES),
+    });
+    let engines = Arc::new(engines.map_err(|error| Error::Engines(format!("{error:#}")))?);
+    let folder = settings.data_dir.join("artifacts");
+    let artifacts = Artifacts::open(folder.clone()).map_err(|source| Error::Write { path: folder, source })?;
+    let modules = Arc::new(Modules(Arc::clone(catalog)));
+    Ok(Fleet::new(engines, artifacts, modules, Arc::clone(outbound), Arc::clone(observer)))
+}
+
+async fn serve_control(listener: TcpListener, api: Arc<control::Api>, stop: CancellationToken) {
+    let router = control::router(api).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the control listener failed");
+    }
 }
 
 impl Running {
     /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(&self.addresses_file);
-        self.stop_data.cancel();
-        let _ = self.serving.await;
-        self.stop_control.cancel();
-        let _ = self.controlling.await;
-        self.sweeping.abort();
+        let Tasks { stop_data, stop_control, serving, controlling, sweeping } = self.tasks;
+        stop_data.cancel();
+        let _ = serving.await;
+        stop_control.cancel();
+        // An upload may be on its way for a long time; what it has not finished, its client will send again.
+        if tokio::time::timeout(CONTROL_DRAIN, controlling).await.is_err() {
+            tracing::warn!("calls of the control API were still running; they are cut off");
+        }
+        sweeping.abort();
         if let Err(error) = self.store.close().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

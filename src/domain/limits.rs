@@ -104,5 +104,5 @@ pub const INSTANCE_REUSE_MAX: u32 = 100_000;
 pub const INSTANCES: u32 = 1000;
 
 const _: () = assert!(MODULE_BYTES_MAX < UPLOAD_BYTES_MAX);
-const _: () = assert!(SLOTS % 100 == 0);
+const _: () = assert!(SLOTS.is_multiple_of(100));
 const _: () = assert!(VERSION_PERMITS <= INSTANCES as usize);

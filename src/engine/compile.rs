@@ -248,11 +248,11 @@ fn nearest(import: &str) -> String {
         return format!("version `{version}` is not offered, `{name}@{other}` is");
     }
     let near = offered()
-        .map(|(offered, other)| (strsim::jaro_winkler(offered, name), offered, other))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(offered, other)| (strsim::jaro_winkler(offered, name), version.starts_with(other), offered, other))
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))
         .filter(|(likeness, ..)| *likeness > 0.8);
     match near {
-        Some((_, offered, other)) => format!("the nearest offered is `{offered}@{other}`"),
+        Some((_, _, offered, other)) => format!("the nearest offered is `{offered}@{other}`"),
         None => "nothing like it is offered".into(),
     }
 }

@@ -61,6 +61,7 @@ pub struct Door {
 }
 
 /// The body of every answer of the data listener.
+#[expect(clippy::large_enum_variant, reason = "nearly every answer is a worker's; boxing it would cost each of them")]
 pub enum Outgoing {
     Worker(Answered),
     Ours(Full<Bytes>),

@@ -52,10 +52,13 @@ pub struct Sample {
     pub reused: bool,
 }
 
+/// A worker and its version; none for the versions that share a series.
+type Series = (WorkerName, Option<VersionId>);
+
 /// All counters of the node.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    versions: Mutex<BTreeMap<(WorkerName, Option<VersionId>), Arc<VersionMetrics>>>,
+    versions: Mutex<BTreeMap<Series, Arc<VersionMetrics>>>,
     /// Requests that matched no worker.
     pub unrouted: AtomicU64,
     /// Requests to workers that had nothing to run.
@@ -193,7 +196,7 @@ fn seconds(us: u64) -> String {
 }
 
 /// Names and ids have no character that the format would need escaped.
-fn label((worker, version): &(WorkerName, Option<VersionId>)) -> String {
+fn label((worker, version): &Series) -> String {
     match version {
         Some(version) => format!("worker=\"{worker}\",version=\"{version}\""),
         None => format!("worker=\"{worker}\",version=\"other\""),
