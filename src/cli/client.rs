@@ -1,4 +1,4 @@
-//! The client of the control API: one method for each operation that a command needs, typed by [`wire`]. It opens the
+//! The client of the control API: one method for each operation that a command needs, typed by [`crate::control::wire`]. It opens the
 //! envelope; a refusal keeps its codes and messages as [`Refused`], so that commands can tell them apart.
 
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! A project: the folder with `wrangler.toml` (or `.json`, `.jsonc`) and what it says about one worker in one environment.
 //!
-//! The file becomes a [`Config`] in three steps, each in its own room: [`file`] reads it into a tree, [`resolve`] picks the
+//! The file becomes a [`Config`] in three steps, each in its own room: [`mod@file`] reads it into a tree, [`resolve`] picks the
 //! values of the environment by the table in [`keys`], [`config`] gives them types. All faults of the file are reported at
 //! once, each with its path. From the `Config` come the upload's [`metadata`], the [`triggers`] and, by [`build`] and
 //! [`module`], the bytes.
