@@ -69,7 +69,11 @@ impl Catalog {
             match self.store.commit(changes.checks, changes.writes).await {
                 Ok(_) => {
                     match &subject {
-                        Subject::Worker(worker) => self.refresh_worker(worker).await?,
+                        Subject::Worker(worker) => {
+                            let before = self.view.load().worker(worker).cloned();
+                            self.refresh_worker(worker).await?;
+                            report(worker, before.as_ref(), self.view.load().worker(worker));
+                        }
                         Subject::DisabledRoutes => self.refresh_all().await?,
                     }
                     return Ok(answer);
@@ -174,4 +178,30 @@ pub(super) fn new_version_id(worker: Option<&Arc<WorkerView>>) -> Result<Version
 
 pub(super) fn new_deployment_id() -> Result<DeploymentId, Error> {
     random().map(DeploymentId::from_random)
+}
+
+/// Tells the operator what became of a worker: the changes that a node's log has by default.
+fn report(name: &WorkerName, before: Option<&Arc<WorkerView>>, after: Option<&Arc<WorkerView>>) {
+    let Some(after) = after else {
+        tracing::info!(worker = %name, "the worker was deleted");
+        return;
+    };
+    if let Some((id, number)) = latest_of(after).filter(|latest| before.and_then(latest_of) != Some(*latest)) {
+        tracing::info!(worker = %name, version = %id, number, "a version was uploaded");
+    }
+    let active = |worker: &Arc<WorkerView>| worker.active.as_ref().map(|active| active.id);
+    if let Some(deployment) = after.active.as_ref().filter(|now| before.and_then(active) != Some(now.id)) {
+        let shares: Vec<String> = deployment
+            .split
+            .entries()
+            .iter()
+            .map(|(version, share)| format!("{version} {} %", share.percent()))
+            .collect();
+        let why = deployment.triggered_by.as_str();
+        tracing::info!(worker = %name, deployment = %deployment.id, why, split = shares.join(", "), "deployed");
+    }
+}
+
+fn latest_of(worker: &Arc<WorkerView>) -> Option<(VersionId, u64)> {
+    worker.latest().map(|version| (version.id, version.number))
 }

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -17,7 +18,7 @@ use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use crate::domain::limits::{INSTANCE_CONCURRENCY, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
+use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_CONCURRENCY, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::engine::failure::Failure;
 use crate::engine::metered::{Metered, Payers};
 use crate::engine::response::{self, Ended, OnEnd};
@@ -45,12 +46,14 @@ struct Shared {
     closing: AtomicBool,
     /// Woken when a seat is given up, or the lane is to close.
     wake: Notify,
+    /// Woken when the lane is over; see [`Shared::abandoned`].
+    left: Notify,
     /// The accounts of the seats: they share the cost of the instance's time.
     calls: Mutex<Vec<Arc<Call>>>,
     /// What the lane died of.
     death: OnceLock<Failure>,
     meter: OnceLock<Arc<Meter>>,
-    cpu_budget: std::time::Duration,
+    cpu_budget: Duration,
 }
 
 struct Job {
@@ -145,12 +148,13 @@ fn parallelism() -> usize {
 // === impl Shared ===
 
 impl Shared {
-    fn new(cpu_budget: std::time::Duration) -> Self {
+    fn new(cpu_budget: Duration) -> Self {
         Self {
             active: AtomicU32::new(0),
             served: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             wake: Notify::new(),
+            left: Notify::new(),
             calls: Mutex::default(),
             death: OnceLock::new(),
             meter: OnceLock::new(),
@@ -175,6 +179,7 @@ impl Shared {
     fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.wake.notify_one();
+        self.left.notify_one();
     }
 
     fn is_over(&self) -> bool {
@@ -189,11 +194,33 @@ impl Shared {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new account of the instance's time, whenever a request begins or ends: a guest that spins ends nothing, and so comes
-    /// to the end of this one. While several run, none of them can be told apart, and each may use its own limit.
-    fn rebudget(&self, seats: usize) {
+    /// A new account of the instance's time, whenever a request has ended: a guest that spins ends nothing, and so comes to the
+    /// end of this one. While several run, they cannot be told apart, and each may use its own limit.
+    fn ended_one(&self, seats: usize) {
         if let Some(meter) = self.meter.get() {
             meter.start(self.cpu_budget.saturating_mul(u32::try_from(seats.max(1)).unwrap_or(u32::MAX)));
+        }
+    }
+
+    /// A request that begins brings its own limit; what the others have used stays on the account.
+    fn began_one(&self, seats: usize) {
+        match self.meter.get() {
+            Some(meter) if seats > 1 => meter.extend(self.cpu_budget),
+            Some(meter) => meter.start(self.cpu_budget),
+            // The lane has not begun; its store starts with one limit.
+            None => {}
+        }
+    }
+
+    /// Resolves when nobody has waited for anything of this lane for a while, and its guest goes on nevertheless: it spins, and
+    /// [`work`] does not get a turn to see that it is over.
+    async fn abandoned(&self) {
+        loop {
+            self.left.notified().await;
+            tokio::time::sleep(AFTER_RESPONSE_MAX).await;
+            if self.is_over() {
+                return;
+            }
         }
     }
 }
@@ -216,7 +243,7 @@ impl Seat {
             calls.push(Arc::clone(&call));
             calls.len()
         };
-        shared.rebudget(seats);
+        shared.began_one(seats);
         Self { shared, call, _permit: permit, answered: false }
     }
 }
@@ -228,13 +255,14 @@ impl Drop for Seat {
             calls.retain(|call| !Arc::ptr_eq(call, &self.call));
             calls.len()
         };
-        self.shared.rebudget(seats);
+        self.shared.ended_one(seats);
         if !self.answered {
             self.shared.closing.store(true, Ordering::SeqCst);
         }
         self.shared.active.fetch_sub(1, Ordering::SeqCst);
         if self.shared.is_over() {
             self.shared.wake.notify_one();
+            self.shared.left.notify_one();
         }
     }
 }
@@ -260,10 +288,11 @@ async fn run(
     let result = match instantiating {
         Ok(service) => {
             let working = store.run_concurrent(async |accessor| work(accessor, &service, &shared, &mut queue).await);
-            Metered::new(working, meter, Arc::clone(&shared))
-                .await
-                .flatten()
-                .map_err(|error| (error, Failure::Trap as fn(String) -> Failure))
+            let working = Metered::new(working, meter, Arc::clone(&shared));
+            tokio::select! {
+                result = working => result.flatten().map_err(|error| (error, Failure::Trap as fn(String) -> Failure)),
+                () = shared.abandoned() => Ok(()),
+            }
         }
         Err(error) => Err((error, Failure::Instantiate as fn(String) -> Failure)),
     };
@@ -298,6 +327,9 @@ async fn work(
             () = shared.wake.notified() => {}
         }
     }
+    // Work after the last response is allowed, for a while.
+    let background = std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
+    let _ = tokio::time::timeout(AFTER_RESPONSE_MAX, background).await;
     Ok(())
 }
 

@@ -115,6 +115,12 @@ impl Meter {
         self.budget_ns.store(nanos(budget), Ordering::Relaxed);
     }
 
+    /// Adds to what the account began with.
+    pub fn extend(&self, budget: Duration) {
+        let more = self.budget_ns.load(Ordering::Relaxed).saturating_add(nanos(budget));
+        self.budget_ns.store(more, Ordering::Relaxed);
+    }
+
     /// The guest begins to run.
     pub fn begin(&self) {
         self.poll_began_ns.store(self.now_ns(), Ordering::Relaxed);
