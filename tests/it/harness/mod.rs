@@ -3,6 +3,7 @@
 pub mod guest;
 pub mod http;
 pub mod node;
+pub mod wrangler;
 
 pub use guest::{example, test_guest};
 pub use node::{Node, Upload, Version};
