@@ -2,5 +2,6 @@
 
 mod harness;
 
+mod guests;
 mod main_job;
 mod tidy;
