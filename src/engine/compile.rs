@@ -249,7 +249,8 @@ fn nearest(import: &str) -> String {
     }
     let near = offered()
         .map(|(offered, other)| (strsim::jaro_winkler(offered, name), offered, other))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        // Of the same name in both, the one of the import's own WASI.
+        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| version.starts_with(a.2).cmp(&version.starts_with(b.2))))
         .filter(|(likeness, ..)| *likeness > 0.8);
     match near {
         Some((_, offered, other)) => format!("the nearest offered is `{offered}@{other}`"),

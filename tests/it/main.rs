@@ -3,5 +3,7 @@
 mod harness;
 
 mod guests;
+mod http2;
 mod main_job;
+mod streaming;
 mod tidy;

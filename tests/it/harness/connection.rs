@@ -24,6 +24,12 @@ impl Connection {
         Self { stream, read: Vec::new(), trailers: Vec::new() }
     }
 
+    /// The same connection, to be used by another thread for the other direction.
+    pub fn other_half(&self) -> Self {
+        let stream = self.stream.try_clone().expect("a second handle");
+        Self { stream, read: Vec::new(), trailers: Vec::new() }
+    }
+
     /// Sends bytes. A server that has hung up is noticed when something is read.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.stream.write_all(bytes.as_ref());

@@ -99,6 +99,16 @@ impl Node {
         Self { child, data, control, token, folder, extra_args }
     }
 
+    /// The same node, with its compiled code in a folder that outlives the test run: for a guest of 10 MiB, which the
+    /// compiler of a test build needs half a minute for.
+    pub fn with_artifacts_kept(self) -> Self {
+        let (own, kept) = (self.dir().join("artifacts"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts"));
+        std::fs::create_dir_all(&kept).expect("a folder");
+        std::fs::remove_dir(&own).expect("a fresh node has no artifacts");
+        std::os::unix::fs::symlink(&kept, &own).expect("a link");
+        self
+    }
+
     /// The data folder.
     pub fn dir(&self) -> &Path {
         self.folder.path()

@@ -87,4 +87,15 @@ impl Node {
         // 100 ticks a second on every Linux.
         (ticks(11).expect("user time") + ticks(12).expect("system time")) / 100.0
     }
+
+    /// Waits until the process does nothing, for a fifth of a second: what it was given is done, or waits.
+    pub fn until_quiet(&self) {
+        let (mut used, mut idle_for) = (self.cpu_seconds(), 0);
+        until("the node is quiet", || {
+            let now = self.cpu_seconds();
+            idle_for = if (now - used).abs() < f64::EPSILON { idle_for + 1 } else { 0 };
+            used = now;
+            (idle_for >= 40).then_some(())
+        });
+    }
 }
