@@ -24,6 +24,7 @@ use crate::domain::outcome::{Blame, Conclusion, Outcome};
 use crate::domain::version::Version;
 use crate::engine::failure::Failure;
 use crate::engine::fleet::Fleet;
+use crate::engine::response::Promised;
 use crate::host::Body;
 use crate::host::call::Call;
 use crate::host::logs::Stream;
@@ -80,6 +81,7 @@ pub struct Answer {
 /// A response's body; when it ends, its request's record is written.
 pub struct Answered {
     body: Content,
+    promised: Promised,
     open: Open,
 }
 
@@ -111,7 +113,7 @@ impl Dispatcher {
     ) -> Answer {
         let mut open = Open::new(self, worker, &request, depth);
         let result = self.run(worker, wanted, request, depth, &mut open).await;
-        let (response, body) = match result {
+        let (head, body) = match result {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 (head, Content::Guest(body))
@@ -122,9 +124,13 @@ impl Dispatcher {
                 (head, Content::Ours(http_body_util::Full::new(body)))
             }
         };
-        open.status = Some(response.status.as_u16());
+        open.status = Some(head.status.as_u16());
+        let promised = match &body {
+            Content::Guest(body) => Promised::of(&open.method, &head, body),
+            Content::Ours(body) => Promised::of(&open.method, &head, body),
+        };
         let decision = open.decision;
-        Answer { response: http::Response::from_parts(response, Answered { body, open }), decision }
+        Answer { response: http::Response::from_parts(head, Answered { body, promised, open }), decision }
     }
 
     async fn run(
@@ -220,8 +226,10 @@ impl http_body::Body for Answered {
             Content::Guest(body) => Pin::new(body).poll_frame(cx),
             Content::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         };
-        if matches!(frame, Poll::Ready(None)) {
-            this.open.whole = true;
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => this.promised.sent(frame),
+            Poll::Ready(None) => this.open.whole = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         frame
     }
@@ -251,7 +259,7 @@ impl Answered {
 
 impl Drop for Answered {
     fn drop(&mut self) {
-        self.open.whole |= self.is_end_stream();
+        self.open.whole |= self.is_end_stream() || self.promised.is_kept();
     }
 }
 

@@ -21,7 +21,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_CONCURRENCY, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::engine::failure::Failure;
 use crate::engine::metered::{Metered, Payers};
-use crate::engine::response::{self, Ended, OnEnd};
+use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::single;
 use crate::engine::version_engine::{Linked, Reuse, VersionEngine};
 use crate::host::call::Call;
@@ -86,6 +86,7 @@ impl Lanes {
         };
         let mut seat = Seat::new(Arc::clone(&lane.shared), Arc::clone(call), permit);
         let (reply, answer) = oneshot::channel();
+        let method = request.method().clone();
         if lane.jobs.send(Job { request, call: Arc::clone(call), reply }).is_err() {
             return Err(lane.shared.death());
         }
@@ -94,7 +95,8 @@ impl Lanes {
         seat.answered = true;
         let (head, body) = response.into_parts();
         response::check_head(&head)?;
-        Ok(http::Response::from_parts(head, response::watch(body, Arc::clone(call), seat)))
+        let promised = Promised::of(&method, &head, &body);
+        Ok(http::Response::from_parts(head, response::watch(body, promised, Arc::clone(call), seat)))
     }
 
     /// Takes a seat in a lane that has one: an idle one if there is, else the emptiest, unless a further lane would give

@@ -16,7 +16,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::engine::failure::Failure;
 use crate::engine::metered::{CpuExceeded, Metered};
-use crate::engine::response::{self, Ended, OnEnd};
+use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::{Reuse, VersionEngine};
 use crate::host::call::Call;
 use crate::host::{Body, State};
@@ -45,6 +45,7 @@ pub(super) async fn call(
     permit: OwnedSemaphorePermit,
 ) -> Result<http::Response<Body>, Failure> {
     let (head_sender, head) = oneshot::channel();
+    let method = request.method().clone();
     let idle = match engine.reuse {
         Reuse::Always => engine.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
         Reuse::Never => None,
@@ -83,7 +84,8 @@ pub(super) async fn call(
         });
         task.abort_handle()
     }));
-    Ok(http::Response::from_parts(head, response::watch(body.boxed_unsync(), Arc::clone(call), rest)))
+    let promised = Promised::of(&method, &head, &body);
+    Ok(http::Response::from_parts(head, response::watch(body.boxed_unsync(), promised, Arc::clone(call), rest)))
 }
 
 /// Drives the guest until its response has a head. The guest comes back with it, unless it has ended.

@@ -77,13 +77,14 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
 
 fn server() -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
+    // Never `pipeline_flush`: it lifts hyper's bound on what waits to be written, and holds a response back while there is
+    // another request to read.
     server
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_HEADER_WALL_MAX)
         .max_buf_size(REQUEST_HEADER_BYTES_MAX)
-        .max_headers(REQUEST_HEADERS_MAX)
-        .pipeline_flush(true);
+        .max_headers(REQUEST_HEADERS_MAX);
     server
         .http2()
         .timer(TokioTimer::new())

@@ -5,6 +5,9 @@
 
 mod harness;
 
+mod guests;
+mod http2;
 mod main_job;
+mod streaming;
 mod tidy;
 mod wrangler;

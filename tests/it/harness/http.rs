@@ -62,13 +62,7 @@ pub fn parse(read: &[u8], is_head: bool) -> Reply {
     let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Reply { status: 0, headers: Vec::new(), body: read.to_vec(), whole: false };
     };
-    let head = String::from_utf8_lossy(&read[..end]).into_owned();
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
+    let Reply { status, headers, .. } = parse_head(&read[..end]);
     let rest = &read[end + 4..];
     if status == 100 {
         return parse(rest, is_head);
@@ -84,6 +78,18 @@ pub fn parse(read: &[u8], is_head: bool) -> Reply {
         (rest.to_vec(), true)
     };
     Reply { status, headers, body, whole }
+}
+
+/// Reads the head of a reply alone.
+pub fn parse_head(head: &[u8]) -> Reply {
+    let head = String::from_utf8_lossy(head).into_owned();
+    let mut lines = head.trim_end().split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    Reply { status, headers, body: Vec::new(), whole: false }
 }
 
 fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {

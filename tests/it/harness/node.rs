@@ -45,10 +45,15 @@ impl Node {
         Self::with(&[])
     }
 
-    /// A node with a fresh folder and more arguments for `serve`.
+    /// A node with a fresh folder and more arguments for `serve`, in which `{dir}` is that folder.
     pub fn with(extra_args: &[&str]) -> Self {
         let own = tempfile::tempdir().expect("a temporary folder");
         Self::launch(Folder::Own(own), extra_args.iter().map(ToString::to_string).collect())
+    }
+
+    /// A node with a fresh folder that writes a record for every request: see [`Node::records`].
+    pub fn logging(extra_args: &[&str]) -> Self {
+        Self::with(&[&["--request-log", "{dir}/requests.jsonl"], extra_args].concat())
     }
 
     /// A node over an existing folder, which stays.
@@ -61,19 +66,14 @@ impl Node {
         std::fs::create_dir_all(&path).expect("a folder");
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(path.join("test.log")).expect("a log file");
+        let defaults = [("--listen", "127.0.0.1:0"), ("--control-listen", "127.0.0.1:0"), ("--outbound", "any")];
+        let unsaid = defaults.iter().filter(|(name, _)| !extra_args.iter().any(|arg| arg == name));
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--control-listen",
-                "127.0.0.1:0",
-                "--outbound",
-                "any",
-                "--data-dir",
-            ])
+            .arg("serve")
+            .args(unsaid.flat_map(|(name, value)| [name, value]))
+            .arg("--data-dir")
             .arg(&path)
-            .args(&extra_args)
+            .args(extra_args.iter().map(|arg| arg.replace("{dir}", &path.display().to_string())))
             .env_remove("SLUICE_API")
             .env_remove("SLUICE_API_TOKEN")
             .stdout(Stdio::piped())
@@ -97,6 +97,16 @@ impl Node {
         std::thread::spawn(move || lines.for_each(drop));
         let token = std::fs::read_to_string(path.join("token")).expect("the token").trim().to_owned();
         Self { child, data, control, token, folder, extra_args }
+    }
+
+    /// The same node, with its compiled code in a folder that outlives the test run: for a guest of 10 MiB, which the
+    /// compiler of a test build needs half a minute for.
+    pub fn with_artifacts_kept(self) -> Self {
+        let (own, kept) = (self.dir().join("artifacts"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts"));
+        std::fs::create_dir_all(&kept).expect("a folder");
+        std::fs::remove_dir(&own).expect("a fresh node has no artifacts");
+        std::os::unix::fs::symlink(&kept, &own).expect("a link");
+        self
     }
 
     /// The data folder.
@@ -130,9 +140,24 @@ impl Node {
 
     /// Sends SIGTERM and waits for the end; returns the exit code.
     pub fn terminate(&mut self) -> Option<i32> {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// Sends SIGTERM.
+    pub fn ask_to_stop(&self) {
         let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill");
         assert!(status.success());
+    }
+
+    /// Waits for the end; returns the exit code.
+    pub fn wait(&mut self) -> Option<i32> {
         self.child.wait().expect("the node ends").code()
+    }
+
+    /// Whether the process is still there.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("the node's state").is_none()
     }
 
     /// `GET path` of a host of the data listener, `worker.localhost` where only a worker is given.
