@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod corpus;
 mod guests;
 mod http2;
 mod main_job;
