@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -22,7 +23,7 @@ use crate::engine::failure::Failure;
 use crate::engine::metered::{Metered, Payers};
 use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::single;
-use crate::engine::version_engine::{Linked, Reuse, VersionEngine};
+use crate::engine::version_engine::{Linked, Place, Reuse, VersionEngine};
 use crate::host::call::Call;
 use crate::host::state::Meter;
 use crate::host::{Body, State};
@@ -50,7 +51,7 @@ struct Shared {
     /// What the lane died of.
     death: OnceLock<Failure>,
     meter: OnceLock<Arc<Meter>>,
-    cpu_budget: std::time::Duration,
+    cpu_budget: Duration,
 }
 
 struct Job {
@@ -115,7 +116,7 @@ impl Lanes {
 
     /// Opens a lane, with one seat taken.
     async fn open(&self, engine: &Arc<VersionEngine>) -> Result<Arc<Lane>, Failure> {
-        let slot = engine.slot().await?;
+        let place = engine.place().await?;
         let (jobs, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(engine.limits().cpu));
         let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared) });
@@ -125,7 +126,7 @@ impl Lanes {
             Reuse::Always => self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&lane)),
             Reuse::Never => shared.closing.store(true, Ordering::SeqCst),
         }
-        tokio::spawn(run(Arc::clone(engine), shared, queue, slot));
+        tokio::spawn(run(Arc::clone(engine), shared, queue, place));
         Ok(lane)
     }
 
@@ -147,7 +148,7 @@ fn parallelism() -> usize {
 // === impl Shared ===
 
 impl Shared {
-    fn new(cpu_budget: std::time::Duration) -> Self {
+    fn new(cpu_budget: Duration) -> Self {
         Self {
             active: AtomicU32::new(0),
             served: AtomicU32::new(0),
@@ -194,8 +195,12 @@ impl Shared {
     /// A new account of the instance's time, whenever a request begins or ends: a guest that spins ends nothing, and so comes
     /// to the end of this one. While several run, none of them can be told apart, and each may use its own limit.
     fn rebudget(&self, seats: usize) {
+        self.budget(self.cpu_budget.saturating_mul(u32::try_from(seats.max(1)).unwrap_or(u32::MAX)));
+    }
+
+    fn budget(&self, budget: Duration) {
         if let Some(meter) = self.meter.get() {
-            meter.start(self.cpu_budget.saturating_mul(u32::try_from(seats.max(1)).unwrap_or(u32::MAX)));
+            meter.start(budget);
         }
     }
 }
@@ -230,13 +235,16 @@ impl Drop for Seat {
             calls.retain(|call| !Arc::ptr_eq(call, &self.call));
             calls.len()
         };
-        self.shared.rebudget(seats);
         if !self.answered {
             self.shared.closing.store(true, Ordering::SeqCst);
         }
         self.shared.active.fetch_sub(1, Ordering::SeqCst);
         if self.shared.is_over() {
+            // A guest that computes lets no one look at `wake`, so it gets no more time either.
+            self.shared.budget(Duration::ZERO);
             self.shared.wake.notify_one();
+        } else {
+            self.shared.rebudget(seats);
         }
     }
 }
@@ -251,7 +259,7 @@ async fn run(
     engine: Arc<VersionEngine>,
     shared: Arc<Shared>,
     mut queue: mpsc::UnboundedReceiver<Job>,
-    slot: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let mut store = engine.store();
     let meter = Arc::clone(&store.data().meter);
@@ -277,7 +285,7 @@ async fn run(
     }
     shared.closing.store(true, Ordering::SeqCst);
     drop(store);
-    drop(slot);
+    drop(place);
     // Jobs that came too late are answered with what the lane died of, when their `reply` is dropped here.
     drop(queue);
 }

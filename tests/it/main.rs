@@ -4,6 +4,7 @@ mod harness;
 
 mod guests;
 mod http2;
+mod limits;
 mod main_job;
 mod streaming;
 mod tidy;
