@@ -23,7 +23,7 @@ use crate::engine::failure::Failure;
 use crate::engine::metered::{Metered, Payers};
 use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::single;
-use crate::engine::version_engine::{Linked, Reuse, VersionEngine};
+use crate::engine::version_engine::{Linked, Place, Reuse, VersionEngine};
 use crate::host::call::Call;
 use crate::host::state::Meter;
 use crate::host::{Body, State};
@@ -118,7 +118,7 @@ impl Lanes {
 
     /// Opens a lane, with one seat taken.
     async fn open(&self, engine: &Arc<VersionEngine>) -> Result<Arc<Lane>, Failure> {
-        let slot = engine.slot().await?;
+        let place = engine.place().await?;
         let (jobs, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(engine.limits().cpu));
         let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared) });
@@ -128,7 +128,7 @@ impl Lanes {
             Reuse::Always => self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&lane)),
             Reuse::Never => shared.closing.store(true, Ordering::SeqCst),
         }
-        tokio::spawn(run(Arc::clone(engine), shared, queue, slot));
+        tokio::spawn(run(Arc::clone(engine), shared, queue, place));
         Ok(lane)
     }
 
@@ -199,8 +199,12 @@ impl Shared {
     /// A new account of the instance's time, whenever a request has ended: a guest that spins ends nothing, and so comes to the
     /// end of this one. While several run, they cannot be told apart, and each may use its own limit.
     fn ended_one(&self, seats: usize) {
+        self.budget(self.cpu_budget.saturating_mul(u32::try_from(seats.max(1)).unwrap_or(u32::MAX)));
+    }
+
+    fn budget(&self, budget: Duration) {
         if let Some(meter) = self.meter.get() {
-            meter.start(self.cpu_budget.saturating_mul(u32::try_from(seats.max(1)).unwrap_or(u32::MAX)));
+            meter.start(budget);
         }
     }
 
@@ -257,14 +261,20 @@ impl Drop for Seat {
             calls.retain(|call| !Arc::ptr_eq(call, &self.call));
             calls.len()
         };
-        self.shared.ended_one(seats);
         if !self.answered {
             self.shared.closing.store(true, Ordering::SeqCst);
         }
         self.shared.active.fetch_sub(1, Ordering::SeqCst);
         if self.shared.is_over() {
+            match self.answered {
+                true => self.shared.ended_one(1),
+                // It computes for no one, and lets no one look at `wake` meanwhile: it gets no more time.
+                false => self.shared.budget(Duration::ZERO),
+            }
             self.shared.wake.notify_one();
             self.shared.left.notify_one();
+        } else {
+            self.shared.ended_one(seats);
         }
     }
 }
@@ -275,12 +285,7 @@ impl OnEnd for Seat {
 
 // === the lane's task ===
 
-async fn run(
-    engine: Arc<VersionEngine>,
-    shared: Arc<Shared>,
-    mut queue: mpsc::UnboundedReceiver<Job>,
-    slot: OwnedSemaphorePermit,
-) {
+async fn run(engine: Arc<VersionEngine>, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Job>, place: Place) {
     let mut store = engine.store();
     let meter = Arc::clone(&store.data().meter);
     let _ = shared.meter.set(Arc::clone(&meter));
@@ -306,7 +311,7 @@ async fn run(
     }
     shared.closing.store(true, Ordering::SeqCst);
     drop(store);
-    drop(slot);
+    drop(place);
     // Jobs that came too late are answered with what the lane died of, when their `reply` is dropped here.
     drop(queue);
 }

@@ -8,6 +8,7 @@ mod harness;
 mod corpus;
 mod guests;
 mod http2;
+mod limits;
 mod main_job;
 mod streaming;
 mod tidy;

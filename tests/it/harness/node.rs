@@ -56,6 +56,17 @@ impl Node {
         Self::with(&[&["--request-log", "{dir}/requests.jsonl"], extra_args].concat())
     }
 
+    /// The same, with compiled code in a folder that outlives the test run: for a guest of 10 MiB, which the compiler of a test
+    /// build needs half a minute for.
+    pub fn with_artifacts_kept(extra_args: &[&str]) -> Self {
+        let own = tempfile::tempdir().expect("a temporary folder");
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts");
+        std::fs::create_dir_all(&kept).expect("a folder");
+        std::os::unix::fs::symlink(&kept, own.path().join("artifacts")).expect("a link");
+        let args = [&["--request-log", "{dir}/requests.jsonl"], extra_args].concat();
+        Self::launch(Folder::Own(own), args.iter().map(ToString::to_string).collect())
+    }
+
     /// A node over an existing folder, which stays.
     pub fn over(folder: &Path, extra_args: &[&str]) -> Self {
         Self::launch(Folder::Given(folder.to_owned()), extra_args.iter().map(ToString::to_string).collect())
@@ -97,16 +108,6 @@ impl Node {
         std::thread::spawn(move || lines.for_each(drop));
         let token = std::fs::read_to_string(path.join("token")).expect("the token").trim().to_owned();
         Self { child, data, control, token, folder, extra_args }
-    }
-
-    /// The same node, with its compiled code in a folder that outlives the test run: for a guest of 10 MiB, which the
-    /// compiler of a test build needs half a minute for.
-    pub fn with_artifacts_kept(self) -> Self {
-        let (own, kept) = (self.dir().join("artifacts"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts"));
-        std::fs::create_dir_all(&kept).expect("a folder");
-        std::fs::remove_dir(&own).expect("a fresh node has no artifacts");
-        std::os::unix::fs::symlink(&kept, &own).expect("a link");
-        self
     }
 
     /// The data folder.
@@ -319,7 +320,10 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- the node's log ---\n{}", self.log());
+            const LINES_MAX: usize = 40;
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- the node's log ---\n{}", lines[lines.len().saturating_sub(LINES_MAX)..].join("\n"));
         }
     }
 }
