@@ -11,4 +11,5 @@ mod http2;
 mod main_job;
 mod streaming;
 mod tidy;
+mod upload;
 mod wrangler;
