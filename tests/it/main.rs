@@ -6,6 +6,7 @@
 mod harness;
 
 mod corpus;
+mod deployments;
 mod guests;
 mod http2;
 mod main_job;
