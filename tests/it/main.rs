@@ -10,6 +10,7 @@ mod deployments;
 mod guests;
 mod http2;
 mod main_job;
+mod routing;
 mod streaming;
 mod tidy;
 mod upload;
