@@ -6,10 +6,13 @@
 mod harness;
 
 mod corpus;
+mod deployments;
 mod guests;
 mod http2;
 mod limits;
 mod main_job;
+mod routing;
 mod streaming;
 mod tidy;
+mod upload;
 mod wrangler;

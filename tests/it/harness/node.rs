@@ -183,15 +183,16 @@ impl Node {
 
     /// The same; returns the whole envelope, whatever it says.
     pub fn api_raw(&self, method: &str, path: &str, body: &Value) -> Value {
-        let path = format!("/client/v4/accounts/local/workers{path}");
-        let token = format!("Bearer {}", self.token);
-        let host = self.control.to_string();
-        let headers =
-            [("host", host.as_str()), ("authorization", token.as_str()), ("content-type", "application/json")];
         let text = if body.is_null() { String::new() } else { body.to_string() };
-        let reply = http::request(self.control, method, &path, &headers, text.as_bytes());
-        serde_json::from_str(&reply.text())
-            .unwrap_or_else(|error| panic!("{method} {path}: no JSON ({error}): {reply:?}"))
+        self.api_request(method, path, &[("content-type", "application/json")], text.as_bytes()).json()
+    }
+
+    /// The same, with headers and a body of the test's own; returns the reply as it came.
+    pub fn api_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let (host, token) = (self.control.to_string(), format!("Bearer {}", self.token));
+        let ours = [("host", host.as_str()), ("authorization", token.as_str())];
+        let path = format!("/client/v4/accounts/local/workers{path}");
+        http::request(self.control, method, &path, &[&ours, headers].concat(), body)
     }
 
     /// The code and the message of a refused call.
@@ -232,12 +233,7 @@ impl Node {
             metadata.as_object_mut().expect("an object").extend(more);
         }
         let (content_type, body) = http::multipart(&metadata.to_string(), name, bytes);
-        let path = format!("/client/v4/accounts/local/workers{path}");
-        let (host, token) = (self.control.to_string(), format!("Bearer {}", self.token));
-        let headers = [("host", host.as_str()), ("authorization", &token), ("content-type", &content_type)];
-        let reply = http::request(self.control, method, &path, &headers, &body);
-        serde_json::from_str(&reply.text())
-            .unwrap_or_else(|error| panic!("{method} {path}: no JSON ({error}): {reply:?}"))
+        self.api_request(method, path, &[("content-type", &content_type)], &body).json()
     }
 
     /// Deploys a split of versions.
