@@ -9,6 +9,7 @@ mod corpus;
 mod guests;
 mod http2;
 mod main_job;
+mod secrets;
 mod streaming;
 mod tidy;
 mod wrangler;
