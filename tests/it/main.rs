@@ -9,6 +9,7 @@ mod corpus;
 mod guests;
 mod http2;
 mod main_job;
+mod metadata;
 mod secrets;
 mod streaming;
 mod tidy;
