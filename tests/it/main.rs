@@ -10,6 +10,7 @@ mod guests;
 mod http2;
 mod main_job;
 mod metadata;
+mod rollback;
 mod secrets;
 mod streaming;
 mod tidy;
