@@ -7,12 +7,18 @@ mod harness;
 
 mod corpus;
 mod deployments;
+mod explain;
 mod guests;
 mod http2;
 mod limits;
 mod main_job;
+mod metadata;
+mod rollback;
 mod routing;
+mod secrets;
+mod services;
 mod streaming;
 mod tidy;
 mod upload;
+mod versions;
 mod wrangler;

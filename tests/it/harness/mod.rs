@@ -1,5 +1,6 @@
 //! What all tests share: a node of one's own, guests that are built once, and short ways to say common things.
 
+pub mod cli;
 pub mod connection;
 pub mod guest;
 pub mod http;
@@ -9,6 +10,7 @@ pub mod records;
 pub mod time;
 pub mod wrangler;
 
+pub use cli::{Folder, Ran};
 pub use connection::Connection;
 pub use guest::{example, test_guest};
 pub use node::{Node, Upload, Version};
