@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Node, Upload, Version, example, http};
+use crate::harness::{Folder, Node, Upload, Version, example};
 
 /// What no reply, no log and no file may hold.
 const VALUE: &str = "hunter2-no-eye-may-see-this";

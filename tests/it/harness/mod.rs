@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod connection;
+pub mod control;
 pub mod guest;
 pub mod http;
 pub mod node;
@@ -12,6 +13,7 @@ pub mod wrangler;
 
 pub use cli::{Folder, Ran};
 pub use connection::Connection;
+pub use control::{KEY, OVERRIDES, list, text};
 pub use guest::{example, test_guest};
 pub use node::{Node, Upload, Version};
 pub use peer::Peer;
