@@ -87,6 +87,9 @@ pub enum Error {
     Engines(String),
 }
 
+/// How long calls of the control API may go on after the last request of a worker has ended.
+const CONTROL_DRAIN_MAX: Duration = Duration::from_secs(5);
+
 /// A node that serves.
 pub struct Running {
     /// Where clients are answered.
@@ -252,13 +255,21 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
 
 impl Running {
     /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = std::fs::remove_file(&self.addresses_file);
         self.stop_data.cancel();
         let _ = self.serving.await;
         self.stop_control.cancel();
-        let _ = self.controlling.await;
+        // A client that has stopped in the middle of a call must not keep the node. A change that was begun is not cut off with
+        // its caller: the store finishes it when it is closed.
+        if tokio::time::timeout(CONTROL_DRAIN_MAX, &mut self.controlling).await.is_err() {
+            tracing::warn!("calls of the control API were still running; they are cut off");
+            self.controlling.abort();
+        }
         self.sweeping.abort();
+        let observer = Arc::clone(&self.observer);
+        let flush = move || observer.request_log.iter().for_each(LineWriter::flush);
+        let _ = tokio::task::spawn_blocking(flush).await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

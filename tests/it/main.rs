@@ -2,9 +2,14 @@
 
 mod harness;
 
+mod clocks;
+mod drain;
 mod guests;
 mod http2;
 mod limits;
 mod main_job;
+mod observe;
+mod outbound;
+mod reuse;
 mod streaming;
 mod tidy;
