@@ -137,6 +137,13 @@ impl VersionEngine {
         Ok(Place { _share: share, _slot: slot })
     }
 
+    /// The same, if there is one now.
+    pub(super) fn place_now(&self) -> Option<Place> {
+        let share = Arc::clone(&self.share).try_acquire_owned().ok()?;
+        let slot = Arc::clone(&self.kit.slots).try_acquire_owned().ok()?;
+        Some(Place { _share: share, _slot: slot })
+    }
+
     /// A new store for an instance of this version.
     pub(super) fn store(&self) -> Store<State> {
         let state = State::new(Arc::clone(&self.environment), self.guest_memory_bytes);

@@ -11,14 +11,19 @@
 
 mod harness;
 
+mod clocks;
 mod corpus;
 mod deployments;
+mod drain;
 mod explain;
 mod guests;
 mod http2;
 mod limits;
 mod main_job;
 mod metadata;
+mod observe;
+mod outbound;
+mod reuse;
 mod rollback;
 mod routing;
 mod secrets;

@@ -4,11 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::Receiver;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::http::{self, Reply};
+use crate::harness::until;
 
 /// A running node.
 pub struct Node {
@@ -16,6 +19,8 @@ pub struct Node {
     pub data: SocketAddr,
     pub control: SocketAddr,
     pub token: String,
+    /// What it prints on standard output after its addresses, line by line.
+    pub output: Mutex<Receiver<String>>,
     folder: Folder,
     extra_args: Vec<String>,
 }
@@ -105,9 +110,10 @@ impl Node {
         };
         let (data, control) = (address(), address());
         // Whatever comes after (a request log) must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let token = std::fs::read_to_string(path.join("token")).expect("the token").trim().to_owned();
-        Self { child, data, control, token, folder, extra_args }
+        Self { child, data, control, token, folder, extra_args, output: Mutex::new(receiver) }
     }
 
     /// The data folder.
@@ -153,7 +159,7 @@ impl Node {
 
     /// Waits for the end; returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
-        self.child.wait().expect("the node ends").code()
+        until("the end of the node", || self.child.try_wait().expect("the node's state")).code()
     }
 
     /// Whether the process is still there.
@@ -264,6 +270,18 @@ impl Node {
         child.stdin.take().expect("piped").write_all(stdin).expect("standard input");
         child.wait_with_output().expect("the command ends")
     }
+}
+
+/// A node that is to refuse to start over `folder`: its exit code, and what it said.
+pub fn refused_to_start(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder)
+        .args(args)
+        .output()
+        .expect("the binary starts");
+    assert!(output.stdout.is_empty(), "it started: {}", String::from_utf8_lossy(&output.stdout));
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// The body of a deployments call.
