@@ -15,6 +15,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, patch, post, put};
 
 use crate::catalog::Catalog;
+use crate::kv::Kv;
 
 mod account;
 mod deploy;
@@ -41,6 +42,7 @@ pub use prover::Prover;
 /// What the API stands on: the lead hands it over once, in `app`.
 pub struct Api {
     pub catalog: Arc<Catalog>,
+    pub kv: Arc<Kv>,
     pub prover: Arc<dyn Prover>,
     pub token: Token,
     /// Where workers answer: its port is in the URLs that are told.
