@@ -5,7 +5,7 @@
 //! goes wrong becomes a code and a sentence in `fault`, and `codes.md` has a heading for each.
 //!
 //! This room must never show a secret's value, keep anything outside the catalog, or answer with anything but the envelope
-//! (only `/metrics` is text).
+//! (only `/metrics` and the values of KV keys are bare).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ mod deploy;
 mod door;
 mod explain;
 mod fault;
+mod kv;
 mod metadata;
 mod parts;
 mod prover;
@@ -32,6 +33,7 @@ mod shape;
 mod triggers;
 mod upload;
 pub mod wire;
+pub mod wire_kv;
 
 #[cfg(test)]
 mod tests;
@@ -57,8 +59,7 @@ pub struct Api {
 pub fn router(api: Arc<Api>) -> Router {
     let guarded = workers()
         .route("/client/v4/accounts/{account}", get(account::account))
-        .route("/client/v4/accounts/local/storage/kv/namespaces", get(account::none).post(account::not_offered))
-        .route("/client/v4/accounts/local/storage/kv/namespaces/{*rest}", any(account::not_offered))
+        .merge(kv::routes())
         .route("/client/v4/accounts/local/containers/applications", get(account::none))
         .route("/client/v4/accounts/local/queues", any(account::not_offered))
         .route("/client/v4/accounts/local/r2/{*rest}", any(account::not_offered))

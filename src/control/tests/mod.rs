@@ -2,6 +2,7 @@
 
 mod changes;
 mod doors;
+mod kv;
 mod uploads;
 
 use std::path::Path;
