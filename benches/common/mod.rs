@@ -21,6 +21,7 @@ use sluicegate::engine::engines::{Engines, Settings};
 use sluicegate::engine::fleet::{Fleet, ModuleSource};
 use sluicegate::engine::prove::Prover;
 use sluicegate::host::Body;
+use sluicegate::kv::Kv;
 use sluicegate::host::outbound::{Outbound, Policy};
 use sluicegate::host::ports::WorkerCaller;
 use sluicegate::ingress::respond;
@@ -187,6 +188,7 @@ fn fleet(engines: &Arc<Engines>, catalog: &Arc<Catalog>, observer: &Arc<Observer
         Artifacts::open(artifacts.to_owned()).expect("a folder for artifacts"),
         Arc::new(Modules(Arc::clone(catalog))),
         Arc::new(Outbound::new(Policy::public())),
+        Kv::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock)),
         Arc::clone(observer),
     )
 }

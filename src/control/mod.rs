@@ -5,7 +5,7 @@
 //! goes wrong becomes a code and a sentence in `fault`, and `codes.md` has a heading for each.
 //!
 //! This room must never show a secret's value, keep anything outside the catalog, or answer with anything but the envelope
-//! (only `/metrics` is text).
+//! (only `/metrics` and the values of KV keys are bare).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,12 +15,14 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, patch, post, put};
 
 use crate::catalog::Catalog;
+use crate::kv::Kv;
 
 mod account;
 mod deploy;
 mod door;
 mod explain;
 mod fault;
+mod kv;
 mod metadata;
 mod parts;
 mod prover;
@@ -31,6 +33,7 @@ mod shape;
 mod triggers;
 mod upload;
 pub mod wire;
+pub mod wire_kv;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +44,7 @@ pub use prover::Prover;
 /// What the API stands on: the lead hands it over once, in `app`.
 pub struct Api {
     pub catalog: Arc<Catalog>,
+    pub kv: Arc<Kv>,
     pub prover: Arc<dyn Prover>,
     pub token: Token,
     /// Where workers answer: its port is in the URLs that are told.
@@ -55,8 +59,7 @@ pub struct Api {
 pub fn router(api: Arc<Api>) -> Router {
     let guarded = workers()
         .route("/client/v4/accounts/{account}", get(account::account))
-        .route("/client/v4/accounts/local/storage/kv/namespaces", get(account::none).post(account::not_offered))
-        .route("/client/v4/accounts/local/storage/kv/namespaces/{*rest}", any(account::not_offered))
+        .merge(kv::routes())
         .route("/client/v4/accounts/local/containers/applications", get(account::none))
         .route("/client/v4/accounts/local/queues", any(account::not_offered))
         .route("/client/v4/accounts/local/r2/{*rest}", any(account::not_offered))
