@@ -11,6 +11,7 @@ mod guests;
 mod http2;
 mod main_job;
 mod routing;
+mod services;
 mod streaming;
 mod tidy;
 mod upload;
