@@ -102,6 +102,7 @@ pub struct Running {
     pub override_token: String,
     /// Who may override the version of a request.
     pub overrides: OverridePolicy,
+    observer: Arc<Observer>,
     tasks: Tasks,
     store: Arc<SqliteStore>,
     addresses_file: PathBuf,
@@ -220,7 +221,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping };
-    Ok(Running { data, control, token, override_token, overrides, tasks, store, addresses_file })
+    Ok(Running { data, control, token, override_token, overrides, observer, tasks, store, addresses_file })
 }
 
 fn fleet(
@@ -252,15 +253,20 @@ impl Running {
     /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(&self.addresses_file);
-        let Tasks { stop_data, stop_control, serving, controlling, sweeping } = self.tasks;
+        let Tasks { stop_data, stop_control, serving, mut controlling, sweeping } = self.tasks;
         stop_data.cancel();
         let _ = serving.await;
         stop_control.cancel();
-        // An upload may be on its way for a long time; what it has not finished, its client will send again.
-        if tokio::time::timeout(CONTROL_DRAIN, controlling).await.is_err() {
+        // A client that has stopped in the middle of a call must not keep the node. A change that was begun is not cut off with
+        // its caller: the store finishes it when it is closed.
+        if tokio::time::timeout(CONTROL_DRAIN, &mut controlling).await.is_err() {
             tracing::warn!("calls of the control API were still running; they are cut off");
+            controlling.abort();
         }
         sweeping.abort();
+        let observer = Arc::clone(&self.observer);
+        let flush = move || observer.request_log.iter().for_each(LineWriter::flush);
+        let _ = tokio::task::spawn_blocking(flush).await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

@@ -58,24 +58,24 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
     stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
     // A server that refuses early may close while we write; what it answered still counts.
     let _ = stream.write_all(bytes);
-    let is_head = bytes.starts_with(b"HEAD ");
+    let method = if bytes.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
     let mut read = Vec::new();
     let _ = stream.read_to_end(&mut read);
-    parse(&read, is_head)
+    parse(&read, method)
 }
 
 /// Reads a reply from what came until the connection ended.
-pub fn parse(read: &[u8], is_head: bool) -> Reply {
+pub fn parse(read: &[u8], method: &str) -> Reply {
     let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Reply { status: 0, headers: Vec::new(), body: read.to_vec(), whole: false };
     };
     let Reply { status, headers, .. } = parse_head(&read[..end]);
     let rest = &read[end + 4..];
     if status == 100 {
-        return parse(rest, is_head);
+        return parse(rest, method);
     }
     let find = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let (body, whole) = if is_head {
+    let (body, whole) = if method == "HEAD" {
         (rest.to_vec(), rest.is_empty())
     } else if find("transfer-encoding") == Some("chunked") {
         unchunk(rest)
