@@ -293,12 +293,7 @@ impl OnEnd for Seat {
 
 // === the lane's task ===
 
-async fn run(
-    engine: Arc<VersionEngine>,
-    shared: Arc<Shared>,
-    mut queue: mpsc::UnboundedReceiver<Job>,
-    place: Place,
-) {
+async fn run(engine: Arc<VersionEngine>, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Job>, place: Place) {
     let mut store = engine.store();
     let meter = Arc::clone(&store.data().meter);
     let _ = shared.meter.set(Arc::clone(&meter));

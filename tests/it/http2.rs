@@ -167,9 +167,8 @@ fn headers_beyond_the_limit_are_431() {
     let ask = |address| async move {
         for (kib, status) in [(100, 200), (200, 431)] {
             let mut client = connect(address).await;
-            let head = (0..kib).fold(request("GET", "echo-p2", "/"), |head, n| {
-                head.header(format!("x-{n}"), "y".repeat(1000))
-            });
+            let head = (0..kib)
+                .fold(request("GET", "echo-p2", "/"), |head, n| head.header(format!("x-{n}"), "y".repeat(1000)));
             let answer = client.send_request(head.body(empty()).unwrap()).await.unwrap();
             assert_eq!(answer.status(), status, "{kib} KiB");
         }

@@ -14,7 +14,14 @@ fn cpu_limit(ms: u64) -> Upload {
 /// Runs `work` in so many threads at once.
 fn in_threads<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|n| scope.spawn({ let work = &work; move || work(n) })).collect();
+        let threads: Vec<_> = (0..count)
+            .map(|n| {
+                scope.spawn({
+                    let work = &work;
+                    move || work(n)
+                })
+            })
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

@@ -3,6 +3,8 @@
 mod harness;
 
 mod clocks;
+mod crash;
+mod damage;
 mod drain;
 mod guests;
 mod http2;

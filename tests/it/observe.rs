@@ -19,8 +19,10 @@ fn series(text: &str) -> BTreeMap<String, f64> {
         }
         let (id, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
         let name = id.split('{').next().unwrap();
-        let family =
-            ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).filter(|f| kinds.contains_key(*f));
+        let family = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end))
+            .filter(|f| kinds.contains_key(*f));
         assert!(kinds.contains_key(family.unwrap_or(name)), "not declared: {line}");
         if let Some(labels) = id.strip_prefix(name).and_then(|rest| rest.strip_prefix('{')) {
             let labels = labels.strip_suffix('}').unwrap();
@@ -124,7 +126,8 @@ fn without_a_request_log_only_failures_and_what_guests_print_are_told() {
         node.get(worker, "/said");
     }
     let told = |worker: &str| -> Vec<(String, Record)> {
-        let lines = node.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<serde_json::Value>>();
+        let lines =
+            node.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<serde_json::Value>>();
         let requests = lines.iter().filter(|line| line["target"] == "sluicegate::request").map(|line| {
             let record = serde_json::from_str(line["fields"]["message"].as_str().unwrap()).unwrap();
             (line["level"].as_str().unwrap().to_owned(), Record(record))

@@ -74,7 +74,11 @@ fn more_requests_than_an_instance_takes_at_once_wait_for_their_turn_in_it() {
     });
     let mut seen: Vec<u32> = replies.iter().filter_map(|reply| reply.text().trim().parse().ok()).collect();
     seen.sort_unstable();
-    assert_eq!(seen, (1..=60).collect::<Vec<u32>>(), "some were told to come back, or were answered by another instance");
+    assert_eq!(
+        seen,
+        (1..=60).collect::<Vec<u32>>(),
+        "some were told to come back, or were answered by another instance"
+    );
 }
 
 #[test]
