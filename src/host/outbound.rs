@@ -251,7 +251,8 @@ impl Service<Name> for Resolver {
                 vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]
             } else {
                 // The kind tells it apart from whatever else goes wrong while connecting.
-                let unresolved = |error| std::io::Error::new(std::io::ErrorKind::NotFound, error);
+                let unresolved =
+                    |error: std::io::Error| std::io::Error::new(std::io::ErrorKind::NotFound, error.to_string());
                 tokio::net::lookup_host((name.as_str(), 0)).await.map_err(unresolved)?.collect()
             };
             let allowed: Vec<SocketAddr> =
