@@ -6,4 +6,5 @@
 mod harness;
 
 mod main_job;
+mod reuse;
 mod tidy;
