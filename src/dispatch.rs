@@ -26,7 +26,7 @@ use crate::engine::failure::Failure;
 use crate::engine::fleet::Fleet;
 use crate::engine::response::Promised;
 use crate::host::Body;
-use crate::host::call::Call;
+use crate::host::call::{Call, Lineage};
 use crate::host::logs::Stream;
 use crate::host::ports::{CallError, WorkerCaller};
 use crate::observe::Observer;
@@ -109,10 +109,10 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
-        depth: u8,
+        lineage: Lineage,
     ) -> Answer {
-        let mut open = Open::new(self, worker, &request, depth);
-        let result = self.run(worker, wanted, request, depth, &mut open).await;
+        let mut open = Open::new(self, worker, &request, lineage.depth);
+        let result = self.run(worker, wanted, request, lineage, &mut open).await;
         let (head, body) = match result {
             Ok(response) => {
                 let (head, body) = response.into_parts();
@@ -138,7 +138,7 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
-        depth: u8,
+        lineage: Lineage,
         open: &mut Open,
     ) -> Result<http::Response<Body>, Error> {
         let (version, reason) = choose(worker, wanted, request.headers())?;
@@ -147,7 +147,7 @@ impl Dispatcher {
         let workers: Arc<dyn WorkerCaller> = Arc::<Self>::clone(self);
         let engine = self.fleet.ready(&worker.name, &version, &workers).await?;
         open.metrics = Some(Arc::clone(&engine.metrics));
-        let call = Arc::new(Call::new(depth, engine.limits()));
+        let call = Arc::new(Call::new(lineage, engine.limits()));
         open.call = Some(Arc::clone(&call));
         Ok(engine.call(request, &call).await?)
     }
@@ -195,7 +195,7 @@ impl WorkerCaller for Dispatcher {
         &self,
         worker: &WorkerName,
         request: http::Request<Body>,
-        depth: u8,
+        lineage: Lineage,
     ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
         let Some(view) = self.catalog.view().worker(worker).cloned() else {
             let worker = worker.clone();
@@ -207,7 +207,7 @@ impl WorkerCaller for Dispatcher {
             return async move { Err(CallError::NotDeployed(worker)) }.boxed();
         };
         async move {
-            let answer = this.dispatch(&view, Wanted::Deployed, request, depth).await;
+            let answer = this.dispatch(&view, Wanted::Deployed, request, lineage).await;
             Ok(answer.response.map(http_body_util::BodyExt::boxed_unsync))
         }
         .boxed()

@@ -19,6 +19,7 @@ use crate::domain::decision::Decision;
 use crate::domain::id::WorkerName;
 use crate::domain::limits::BODY_IDLE_MAX;
 use crate::host::Body;
+use crate::host::call::Lineage;
 use crate::host::idle::Idle;
 use crate::ingress::respond;
 use crate::observe::Observer;
@@ -90,7 +91,7 @@ impl Door {
         let worker: Arc<WorkerView> = Arc::clone(worker);
         drop(view);
         let request = self.prepare(request, authority, peer);
-        let answer = self.dispatcher.dispatch(&worker, wanted, request, 0).await;
+        let answer = self.dispatcher.dispatch(&worker, wanted, request, Lineage::default()).await;
         let mut response = answer.response.map(|body| Outgoing::Worker { body, broken: None });
         if self.version_header == VersionHeader::Send
             && let Some(Decision { version, reason }) = answer.decision
