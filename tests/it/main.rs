@@ -5,6 +5,9 @@
 
 mod harness;
 
+mod cli;
+mod cli_config;
+mod cli_faults;
 mod corpus;
 mod guests;
 mod http2;
