@@ -11,6 +11,9 @@
 
 mod harness;
 
+mod cli;
+mod cli_config;
+mod cli_faults;
 mod clocks;
 mod corpus;
 mod crash;
