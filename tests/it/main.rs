@@ -5,5 +5,6 @@
 
 mod harness;
 
+mod kv;
 mod main_job;
 mod tidy;
