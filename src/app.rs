@@ -103,6 +103,7 @@ pub struct Running {
     pub override_token: String,
     /// Who may override the version of a request.
     pub overrides: OverridePolicy,
+    observer: Arc<Observer>,
     tasks: Tasks,
     store: Arc<SqliteStore>,
     addresses_file: PathBuf,
@@ -225,7 +226,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv };
-    Ok(Running { data, control, token, override_token, overrides, tasks, store, addresses_file })
+    Ok(Running { data, control, token, override_token, overrides, observer, tasks, store, addresses_file })
 }
 
 fn fleet(
@@ -258,16 +259,21 @@ impl Running {
     /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(&self.addresses_file);
-        let Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv } = self.tasks;
+        let Tasks { stop_data, stop_control, serving, mut controlling, sweeping, sweeping_kv } = self.tasks;
         stop_data.cancel();
         let _ = serving.await;
         stop_control.cancel();
-        // An upload may be on its way for a long time; what it has not finished, its client will send again.
-        if tokio::time::timeout(CONTROL_DRAIN, controlling).await.is_err() {
+        // A client that has stopped in the middle of a call must not keep the node. A change that was begun is not cut off with
+        // its caller: the store finishes it when it is closed.
+        if tokio::time::timeout(CONTROL_DRAIN, &mut controlling).await.is_err() {
             tracing::warn!("calls of the control API were still running; they are cut off");
+            controlling.abort();
         }
         sweeping.abort();
         sweeping_kv.abort();
+        let observer = Arc::clone(&self.observer);
+        let flush = move || observer.request_log.iter().for_each(LineWriter::flush);
+        let _ = tokio::task::spawn_blocking(flush).await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

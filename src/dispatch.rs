@@ -24,8 +24,9 @@ use crate::domain::outcome::{Blame, Conclusion, Outcome};
 use crate::domain::version::Version;
 use crate::engine::failure::Failure;
 use crate::engine::fleet::Fleet;
+use crate::engine::response::Promised;
 use crate::host::Body;
-use crate::host::call::Call;
+use crate::host::call::{Call, Lineage};
 use crate::host::logs::Stream;
 use crate::host::ports::{CallError, WorkerCaller};
 use crate::observe::Observer;
@@ -80,6 +81,7 @@ pub struct Answer {
 /// A response's body; when it ends, its request's record is written.
 pub struct Answered {
     body: Content,
+    promised: Promised,
     open: Open,
 }
 
@@ -107,11 +109,11 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
-        depth: u8,
+        lineage: Lineage,
     ) -> Answer {
-        let mut open = Open::new(self, worker, &request, depth);
-        let result = self.run(worker, wanted, request, depth, &mut open).await;
-        let (response, body) = match result {
+        let mut open = Open::new(self, worker, &request, lineage.depth);
+        let result = self.run(worker, wanted, request, lineage, &mut open).await;
+        let (head, body) = match result {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 (head, Content::Guest(body))
@@ -122,9 +124,13 @@ impl Dispatcher {
                 (head, Content::Ours(http_body_util::Full::new(body)))
             }
         };
-        open.status = Some(response.status.as_u16());
+        open.status = Some(head.status.as_u16());
+        let promised = match &body {
+            Content::Guest(body) => Promised::of(&open.method, &head, body),
+            Content::Ours(body) => Promised::of(&open.method, &head, body),
+        };
         let decision = open.decision;
-        Answer { response: http::Response::from_parts(response, Answered { body, open }), decision }
+        Answer { response: http::Response::from_parts(head, Answered { body, promised, open }), decision }
     }
 
     async fn run(
@@ -132,7 +138,7 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
-        depth: u8,
+        lineage: Lineage,
         open: &mut Open,
     ) -> Result<http::Response<Body>, Error> {
         let (version, reason) = choose(worker, wanted, request.headers())?;
@@ -141,7 +147,7 @@ impl Dispatcher {
         let workers: Arc<dyn WorkerCaller> = Arc::<Self>::clone(self);
         let engine = self.fleet.ready(&worker.name, &version, &workers).await?;
         open.metrics = Some(Arc::clone(&engine.metrics));
-        let call = Arc::new(Call::new(depth, engine.limits()));
+        let call = Arc::new(Call::new(lineage, engine.limits()));
         open.call = Some(Arc::clone(&call));
         Ok(engine.call(request, &call).await?)
     }
@@ -189,7 +195,7 @@ impl WorkerCaller for Dispatcher {
         &self,
         worker: &WorkerName,
         request: http::Request<Body>,
-        depth: u8,
+        lineage: Lineage,
     ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
         let Some(view) = self.catalog.view().worker(worker).cloned() else {
             let worker = worker.clone();
@@ -201,7 +207,7 @@ impl WorkerCaller for Dispatcher {
             return async move { Err(CallError::NotDeployed(worker)) }.boxed();
         };
         async move {
-            let answer = this.dispatch(&view, Wanted::Deployed, request, depth).await;
+            let answer = this.dispatch(&view, Wanted::Deployed, request, lineage).await;
             Ok(answer.response.map(http_body_util::BodyExt::boxed_unsync))
         }
         .boxed()
@@ -220,8 +226,10 @@ impl http_body::Body for Answered {
             Content::Guest(body) => Pin::new(body).poll_frame(cx),
             Content::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         };
-        if matches!(frame, Poll::Ready(None)) {
-            this.open.whole = true;
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => this.promised.sent(frame),
+            Poll::Ready(None) => this.open.whole = true,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         frame
     }
@@ -251,7 +259,7 @@ impl Answered {
 
 impl Drop for Answered {
     fn drop(&mut self) {
-        self.open.whole |= self.is_end_stream();
+        self.open.whole |= self.is_end_stream() || self.promised.is_kept();
     }
 }
 

@@ -95,6 +95,8 @@ pub const AFTER_RESPONSE_MAX: Duration = Duration::from_secs(30);
 pub const SUBREQUESTS_MAX: u32 = 1000;
 /// Calls from worker to worker, one inside the other. Cloudflare's limit on nested calls is of this order.
 pub const CALL_DEPTH_MAX: u8 = 16;
+/// Calls from worker to worker for one client's request, however they branch: depth alone would allow two to its power.
+pub const CALLS_PER_REQUEST_MAX: u32 = 1000;
 /// Bytes of a response's header section.
 pub const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a request's header section (Cloudflare: 128 KiB), and the buffer that reads it.
@@ -123,6 +125,12 @@ pub const INSTANCE_CONCURRENCY: usize = 16;
 pub const INSTANCE_REUSE_MAX: u32 = 100_000;
 /// Instances of all versions at once, unless `--instances` says otherwise: each costs address space, not memory, until used.
 pub const INSTANCES: u32 = 1000;
+
+/// Instances that one version may have of a node's `instances`: half, so that one version cannot starve another.
+#[must_use]
+pub fn version_instances_max(instances: u32) -> usize {
+    (instances as usize / 2).max(1)
+}
 
 const _: () = assert!(MODULE_BYTES_MAX < UPLOAD_BYTES_MAX);
 const _: () = assert!(KV_VALUE_BYTES_MAX < KV_BULK_BYTES_MAX as u64);

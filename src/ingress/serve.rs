@@ -19,6 +19,7 @@ use crate::domain::decision::Decision;
 use crate::domain::id::WorkerName;
 use crate::domain::limits::BODY_IDLE_MAX;
 use crate::host::Body;
+use crate::host::call::Lineage;
 use crate::host::idle::Idle;
 use crate::ingress::respond;
 use crate::observe::Observer;
@@ -63,7 +64,12 @@ pub struct Door {
 /// The body of every answer of the data listener.
 #[expect(clippy::large_enum_variant, reason = "nearly every answer is a worker's; boxing it would cost each of them")]
 pub enum Outgoing {
-    Worker(Answered),
+    Worker {
+        body: Answered,
+        /// What broke the body, for the next time it is asked: hyper throws away what it has not sent yet when a body breaks,
+        /// the head included, and a client is to see what came before.
+        broken: Option<Error>,
+    },
     Ours(Full<Bytes>),
 }
 
@@ -85,8 +91,8 @@ impl Door {
         let worker: Arc<WorkerView> = Arc::clone(worker);
         drop(view);
         let request = self.prepare(request, authority, peer);
-        let answer = self.dispatcher.dispatch(&worker, wanted, request, 0).await;
-        let mut response = answer.response.map(Outgoing::Worker);
+        let answer = self.dispatcher.dispatch(&worker, wanted, request, Lineage::default()).await;
+        let mut response = answer.response.map(|body| Outgoing::Worker { body, broken: None });
         if self.version_header == VersionHeader::Send
             && let Some(Decision { version, reason }) = answer.decision
             && let Ok(value) = HeaderValue::try_from(format!("{version}; reason={}", reason.as_str()))
@@ -139,13 +145,18 @@ impl Door {
     }
 }
 
-/// The authority that a request is for: of its target, else its `Host`.
+/// The authority that a request is for: of its target, else its `Host`. Two `Host` headers name none: what stands before this
+/// node may have looked at the other one (RFC 9112, 3.2).
 fn authority(request: &Request<Incoming>) -> Option<http::uri::Authority> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return None;
+    }
     if let Some(authority) = request.uri().authority() {
         return Some(authority.clone());
     }
-    let host = request.headers().get(header::HOST)?;
-    http::uri::Authority::from_maybe_shared(Bytes::copy_from_slice(host.as_bytes())).ok()
+    http::uri::Authority::from_maybe_shared(Bytes::copy_from_slice(host?.as_bytes())).ok()
 }
 
 /// Compares in a time that does not depend on where the two differ.
@@ -163,21 +174,29 @@ impl http_body::Body for Outgoing {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
-            Self::Worker(body) => Pin::new(body).poll_frame(cx),
+            Self::Worker { broken, .. } if broken.is_some() => Poll::Ready(broken.take().map(Err)),
+            Self::Worker { body, broken } => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => {
+                    *broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                frame => frame,
+            },
             Self::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Worker(body) => body.is_end_stream(),
+            Self::Worker { body, broken } => broken.is_none() && body.is_end_stream(),
             Self::Ours(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Worker(body) => body.size_hint(),
+            Self::Worker { body, .. } => body.size_hint(),
             Self::Ours(body) => body.size_hint(),
         }
     }

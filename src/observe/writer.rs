@@ -8,13 +8,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+/// How long the last lines may take.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// Lines that may wait to be written.
 const QUEUE_LINES: usize = 8192;
 
+enum Message {
+    Line(String),
+    /// Answered when all before it is written.
+    Flush(SyncSender<()>),
+}
+
 /// Writes lines in the background.
 pub struct LineWriter {
-    lines: Option<SyncSender<String>>,
+    lines: Option<SyncSender<Message>>,
     dropped: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -46,9 +55,19 @@ impl LineWriter {
     /// Hands a line over, without its line end. Never waits.
     pub fn write(&self, line: String) {
         if let Some(lines) = &self.lines
-            && let Err(TrySendError::Full(_)) = lines.try_send(line)
+            && let Err(TrySendError::Full(_)) = lines.try_send(Message::Line(line))
         {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until what was handed over is written, but not for a disk that hangs.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        if let Some(lines) = &self.lines
+            && lines.send(Message::Flush(done)).is_ok()
+        {
+            let _ = written.recv_timeout(FLUSH_MAX);
         }
     }
 
@@ -69,15 +88,23 @@ impl Drop for LineWriter {
     }
 }
 
-fn write_all(queue: &Receiver<String>, mut out: impl Write) {
-    while let Ok(line) = queue.recv() {
-        let mut result = writeln!(out, "{line}");
+fn write_all(queue: &Receiver<Message>, mut out: impl Write) {
+    while let Ok(message) = queue.recv() {
+        let mut result = Ok(());
+        let mut flushes = Vec::new();
         // Flush once the queue is empty: one write for many lines under load, none held back in peace.
-        for line in queue.try_iter() {
-            result = result.and_then(|()| writeln!(out, "{line}"));
+        for message in std::iter::once(message).chain(queue.try_iter()) {
+            match message {
+                Message::Line(line) => result = result.and_then(|()| writeln!(out, "{line}")),
+                Message::Flush(done) => flushes.push(done),
+            }
         }
         if let Err(error) = result.and_then(|()| out.flush()) {
             tracing::warn!(%error, "the request log cannot be written; lines are lost");
+        }
+        for done in flushes {
+            // Whoever waited may have given up.
+            let _ = done.send(());
         }
     }
 }

@@ -15,8 +15,11 @@ wasip3::http::service::export!(EchoStream);
 impl Guest for EchoStream {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let headers = Fields::new();
-        for value in request.get_headers().get("content-type") {
-            let _ = headers.append("content-type", &value);
+        // HTTP/1.1 sends only trailers that the head has announced.
+        for name in ["content-type", "trailer"] {
+            for value in request.get_headers().get(name) {
+                let _ = headers.append(name, &value);
+            }
         }
         let path = request.get_path_with_query().unwrap_or_default();
 

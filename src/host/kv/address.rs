@@ -216,8 +216,8 @@ fn ascii(json: &str) -> String {
 }
 
 fn parameter(query: &str, name: &str) -> Option<String> {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let (_, value) = pairs.rev().find(|(key, _)| *key == name)?;
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let (_, value) = pairs.rfind(|(key, _)| *key == name)?;
     let spaced = value.replace('+', " ");
     Some(percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
 }

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// Longer than any limit that a test waits for.
 const WAIT_MAX: Duration = Duration::from_secs(90);
 
@@ -24,6 +26,11 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text()).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+    }
+
     /// The first header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -32,6 +39,17 @@ impl Reply {
 
 /// Sends one request and reads the reply. A connection that ends before a head gives status 0.
 pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    try_request(address, method, path, headers, body).expect("the listener accepts")
+}
+
+/// The same, of a server that may not be there any more.
+pub fn try_request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Reply> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -42,39 +60,32 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
-    raw(address, &bytes)
+    try_raw(address, &bytes)
 }
 
-/// Sends bytes as they are and reads one reply.
-pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
-    let mut stream = TcpStream::connect(address).expect("the listener accepts");
+fn try_raw(address: SocketAddr, bytes: &[u8]) -> Option<Reply> {
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
     // A server that refuses early may close while we write; what it answered still counts.
     let _ = stream.write_all(bytes);
-    let is_head = bytes.starts_with(b"HEAD ");
+    let method = if bytes.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
     let mut read = Vec::new();
     let _ = stream.read_to_end(&mut read);
-    parse(&read, is_head)
+    Some(parse(&read, method))
 }
 
 /// Reads a reply from what came until the connection ended.
-pub fn parse(read: &[u8], is_head: bool) -> Reply {
+pub fn parse(read: &[u8], method: &str) -> Reply {
     let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Reply { status: 0, headers: Vec::new(), body: read.to_vec(), whole: false };
     };
-    let head = String::from_utf8_lossy(&read[..end]).into_owned();
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
+    let Reply { status, headers, .. } = parse_head(&read[..end]);
     let rest = &read[end + 4..];
     if status == 100 {
-        return parse(rest, is_head);
+        return parse(rest, method);
     }
     let find = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let (body, whole) = if is_head {
+    let (body, whole) = if method == "HEAD" {
         (rest.to_vec(), rest.is_empty())
     } else if find("transfer-encoding") == Some("chunked") {
         unchunk(rest)
@@ -84,6 +95,18 @@ pub fn parse(read: &[u8], is_head: bool) -> Reply {
         (rest.to_vec(), true)
     };
     Reply { status, headers, body, whole }
+}
+
+/// Reads the head of a reply alone.
+pub fn parse_head(head: &[u8]) -> Reply {
+    let head = String::from_utf8_lossy(head).into_owned();
+    let mut lines = head.trim_end().split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    Reply { status, headers, body: Vec::new(), whole: false }
 }
 
 fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
@@ -107,13 +130,23 @@ fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
 
 /// A multipart body as wrangler makes it: (content type, body).
 pub fn multipart(metadata: &str, name: &str, module: &[u8]) -> (String, Vec<u8>) {
-    const BOUNDARY: &str = "----formdata-test-0123456789";
     let kind = if name.ends_with(".wat") { "text/plain" } else { "application/wasm" };
-    let mut body = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n"
-    )
-    .into_bytes();
-    body.extend_from_slice(module);
-    body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+    multipart_of(metadata, &[(name, kind, module)])
+}
+
+/// A multipart body of metadata and parts, each with its name and its type: (content type, body).
+pub fn multipart_of(metadata: &str, parts: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
+    const BOUNDARY: &str = "----formdata-test-0123456789";
+    let mut body =
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n").into_bytes();
+    for (name, kind, bytes) in parts {
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n"
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
     (format!("multipart/form-data; boundary={BOUNDARY}"), body)
 }

@@ -1,14 +1,14 @@
-//! Answers `ok` under 200 KiB of headers: 50 of them, `x-filler-0` to `x-filler-49`, of 4 KiB each.
+//! Answers `ok` under `?count=N` headers of 4 KiB each, `x-filler-0` and so on. 50 if not told, which is 200 KiB.
 //!
 //! A header that the host does not take is left out.
 
-use test_guests_p2::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam, worker, write};
+use test_guests_p2::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam, query, worker, write};
 
 worker!(handle);
 
-fn handle(_request: IncomingRequest, out: ResponseOutparam) {
+fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let headers = Fields::new();
-    for number in 0..50 {
+    for number in 0..query(&request, "count").unwrap_or(50) {
         let _ = headers.append(&format!("x-filler-{number}"), &[b'x'; 4096]);
     }
     let response = OutgoingResponse::new(headers);

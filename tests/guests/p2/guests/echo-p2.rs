@@ -1,8 +1,9 @@
 //! Sends the request back: its method, path and number of headers as the headers `x-method`, `x-path`
-//! and `x-header-count`, its body as the body, its trailers as the trailers.
+//! and `x-header-count`, its content type, its body as the body, its trailers as the trailers, and
+//! `trailer`, which announces them. With `?whole=1` it sends nothing before all of the body has come.
 
 use test_guests_p2::wasip2::http::types::{IncomingBody, Method};
-use test_guests_p2::{IncomingRequest, OutgoingBody, ResponseOutparam, header, send_head, worker, write};
+use test_guests_p2::{IncomingRequest, OutgoingBody, ResponseOutparam, header, query, send_head, worker, write};
 
 worker!(handle);
 
@@ -10,17 +11,29 @@ fn handle(request: IncomingRequest, out: ResponseOutparam) {
     let path = request.path_with_query().unwrap_or_default();
     let count = request.headers().entries().len().to_string();
     let content_type = header(&request, "content-type").unwrap_or("application/octet-stream".into());
-    let head = [
+    let method = name(request.method());
+    let announced = header(&request, "trailer");
+    let mut head = vec![
         ("content-type", content_type.as_str()),
-        ("x-method", &name(request.method())),
+        ("x-method", &method),
         ("x-path", &path),
         ("x-header-count", &count),
     ];
-    let to_body = send_head(out, 200, &head);
-    let to = to_body.write().expect("the stream is taken once");
+    head.extend(announced.as_deref().map(|names| ("trailer", names)));
 
     let from_body = request.consume().expect("the body is taken once");
     let from = from_body.stream().expect("the stream is taken once");
+    let mut whole = Vec::new();
+    if query(&request, "whole") == Some(1) {
+        while let Ok(chunk) = from.blocking_read(4096) {
+            whole.extend(chunk);
+        }
+    }
+    let to_body = send_head(out, 200, &head);
+    let to = to_body.write().expect("the stream is taken once");
+    if write(&to, &whole).is_err() {
+        return; // The caller has gone.
+    }
     while let Ok(chunk) = from.blocking_read(4096) {
         if write(&to, &chunk).is_err() {
             return; // The caller has gone.
