@@ -19,8 +19,8 @@ use crate::engine::fleet::Fleet;
 use crate::engine::metered::{self, CpuExceeded, Metered};
 use crate::engine::single;
 use crate::engine::version_engine::Linked;
-use crate::host::environment::Metadata;
 use crate::host::call::Lineage;
+use crate::host::environment::Metadata;
 use crate::host::ports::{CallError, WorkerCaller};
 use crate::host::{Body, Environment, State};
 

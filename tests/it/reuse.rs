@@ -136,7 +136,6 @@ fn instances_that_wait_make_room_for_those_who_need_it() {
     }
 }
 
-
 /// A JavaScript guest whose event loop did not survive its first request returned from its second with the handle of the
 /// response still in its table. The instance was kept, so nothing told the host that no answer would come, and the client waited
 /// for a minute. And a guest that lets go of the handle before it ends used to make the host poll a channel once too often.
