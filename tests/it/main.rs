@@ -23,6 +23,7 @@ mod drain;
 mod explain;
 mod guests;
 mod http2;
+mod kv;
 mod limits;
 mod main_job;
 mod metadata;
