@@ -5,6 +5,7 @@
 //! 3. An instance answers; the version is kept to the end of the response, whatever is deployed meanwhile (`R3`).
 //! 4. When the last byte has left, or whoever asked has gone, the request's record is written ([`Open`]).
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -27,11 +28,11 @@ use crate::engine::fleet::Fleet;
 use crate::engine::response::Promised;
 use crate::host::Body;
 use crate::host::call::Call;
-use crate::host::logs::Stream;
+use crate::host::logs::{self, Stream};
 use crate::host::ports::{CallError, WorkerCaller};
 use crate::observe::Observer;
 use crate::observe::metrics::{Sample, VersionMetrics};
-use crate::observe::record::{Record, RequestId, VersionRef};
+use crate::observe::record::{Heard, Line, Record, RequestId, VersionRef};
 
 /// The header with a version key (`SEL-3`).
 pub const KEY_HEADER: &str = "cloudflare-workers-version-key";
@@ -45,6 +46,15 @@ pub enum Wanted {
     Deployed,
     /// This one, deployed or not: the event came to a version's own host (`URL-9`).
     Preview(VersionId),
+}
+
+/// Who sent an event.
+#[derive(Debug, Clone, Copy)]
+pub enum Asker {
+    /// A client, from this address.
+    Client(IpAddr),
+    /// A worker, by a service binding; so many calls from worker to worker lie around the event.
+    Worker { depth: u8 },
 }
 
 /// Why there was nothing to run.
@@ -109,10 +119,10 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
-        depth: u8,
+        asker: Asker,
     ) -> Answer {
-        let mut open = Open::new(self, worker, &request, depth);
-        let result = self.run(worker, wanted, request, depth, &mut open).await;
+        let mut open = Open::new(self, worker, &request, asker);
+        let result = self.run(worker, wanted, request, &mut open).await;
         let (head, body) = match result {
             Ok(response) => {
                 let (head, body) = response.into_parts();
@@ -138,7 +148,6 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
-        depth: u8,
         open: &mut Open,
     ) -> Result<http::Response<Body>, Error> {
         let (version, reason) = choose(worker, wanted, request.headers())?;
@@ -147,7 +156,7 @@ impl Dispatcher {
         let workers: Arc<dyn WorkerCaller> = Arc::<Self>::clone(self);
         let engine = self.fleet.ready(&worker.name, &version, &workers).await?;
         open.metrics = Some(Arc::clone(&engine.metrics));
-        let call = Arc::new(Call::new(depth, engine.limits()));
+        let call = Arc::new(Call::new(open.depth, engine.limits()));
         open.call = Some(Arc::clone(&call));
         Ok(engine.call(request, &call).await?)
     }
@@ -207,7 +216,7 @@ impl WorkerCaller for Dispatcher {
             return async move { Err(CallError::NotDeployed(worker)) }.boxed();
         };
         async move {
-            let answer = this.dispatch(&view, Wanted::Deployed, request, depth).await;
+            let answer = this.dispatch(&view, Wanted::Deployed, request, Asker::Worker { depth }).await;
             Ok(answer.response.map(http_body_util::BodyExt::boxed_unsync))
         }
         .boxed()
@@ -280,6 +289,8 @@ struct Open {
     method: http::Method,
     uri: http::Uri,
     depth: u8,
+    /// Kept if somebody watches the worker.
+    heard: Option<Box<Heard>>,
     status: Option<u16>,
     failure: Option<Conclusion>,
     /// Whether the body was sent to its end.
@@ -287,7 +298,14 @@ struct Open {
 }
 
 impl Open {
-    fn new(dispatcher: &Dispatcher, worker: &WorkerView, request: &http::Request<Body>, depth: u8) -> Self {
+    fn new(dispatcher: &Dispatcher, worker: &WorkerView, request: &http::Request<Body>, asker: Asker) -> Self {
+        let (client, depth) = match asker {
+            Asker::Client(address) => (Some(address), 0),
+            Asker::Worker { depth } => (None, depth),
+        };
+        let listened = dispatcher.observer.tails.listen_to(&worker.name);
+        let heard = listened
+            .then(|| Box::new(Heard { headers: request.headers().clone(), client, protocol: request.version() }));
         Self {
             id: RequestId(fastrand::u64(..)),
             observer: Arc::clone(&dispatcher.observer),
@@ -301,6 +319,7 @@ impl Open {
             method: request.method().clone(),
             uri: request.uri().clone(),
             depth,
+            heard,
             status: None,
             failure: None,
             whole: false,
@@ -344,13 +363,11 @@ impl Open {
         });
         let (lines, lines_truncated) = finished.unwrap_or_default();
         let failed = conclusion.is_some_and(|conclusion| conclusion.blame != Some(Blame::Caller));
-        if lines.is_empty() && !failed && self.observer.request_log.is_none() {
+        let is_worth_a_word = failed || !lines.is_empty();
+        if !is_worth_a_word && self.observer.request_log.is_none() && self.heard.is_none() {
             return;
         }
-        let lines: Vec<(&str, &str)> = lines
-            .iter()
-            .map(|(stream, line)| (if *stream == Stream::Out { "stdout" } else { "stderr" }, line.as_str()))
-            .collect();
+        let lines: Vec<Line<'_>> = lines.iter().map(|line| self.line(line)).collect();
         let record = Record {
             id: self.id,
             began_ms: self.began_ms,
@@ -359,9 +376,11 @@ impl Open {
                 id: version.id,
                 number: version.number,
                 tag: version.tag(),
+                message: version.annotations.message.as_deref().unwrap_or(""),
             }),
             reason: self.decision.map(|decision| decision.reason),
             method: self.method.as_str(),
+            scheme: self.uri.scheme_str().unwrap_or("http"),
             host: self.uri.authority().map_or("", http::uri::Authority::as_str),
             path: self.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
             depth: self.depth,
@@ -376,11 +395,23 @@ impl Open {
             reused: self.call.as_ref().map_or(0, |call| call.reused()),
             lines: &lines,
             lines_truncated,
+            heard: self.heard.as_deref(),
         };
+        self.observer.tails.tell(&self.worker, &record);
         match &self.observer.request_log {
-            Some(log) => log.write(record.to_json()),
+            Some(log) => log.write(record.to_log_line()),
+            None if !is_worth_a_word => {}
             None if failed => tracing::warn!(target: "sluicegate::request", "{}", record.to_json()),
             None => tracing::info!(target: "sluicegate::request", "{}", record.to_json()),
+        }
+    }
+
+    fn line<'a>(&self, line: &'a logs::Line) -> Line<'a> {
+        let since = line.at.saturating_duration_since(self.began).as_millis();
+        Line {
+            stream: if line.stream == Stream::Out { "stdout" } else { "stderr" },
+            text: &line.text,
+            at_ms: self.began_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX)),
         }
     }
 }

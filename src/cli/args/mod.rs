@@ -112,9 +112,12 @@ pub struct NodeArgs {
     /// Tell the version and the reason in the response header `sluice-version`
     #[arg(long)]
     pub version_header: bool,
-    /// Write a line for every request to this file, or to stdout with `-`
+    /// Write a line for every request to this file, or to stdout with `-`; SIGHUP opens the file anew
     #[arg(long, value_name = "FILE|-")]
     pub request_log: Option<String>,
+    /// Put the request log aside as FILE.1 when it has grown to this (five old files are kept) [default: 100MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub request_log_max_size: Option<String>,
     /// Memory that one instance of a guest may use, such as 128MiB
     #[arg(long, value_name = "SIZE")]
     pub guest_memory: Option<String>,
