@@ -28,6 +28,7 @@ use crate::ingress::listener;
 use crate::ingress::respond;
 use crate::ingress::serve::{Door, Overrides, VersionHeader};
 use crate::observe::Observer;
+use crate::observe::tail::Tails;
 use crate::observe::writer::LineWriter;
 use crate::store::{self, SqliteStore, Store};
 
@@ -105,6 +106,7 @@ pub struct Running {
     /// Who may override the version of a request.
     pub overrides: OverridePolicy,
     tasks: Tasks,
+    tails: Arc<Tails>,
     store: Arc<SqliteStore>,
     addresses_file: PathBuf,
 }
@@ -208,12 +210,14 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         overrides,
         override_token: override_token.clone(),
     };
+    let tails = Arc::clone(&observer.tails);
     let api = control::Api {
         catalog: Arc::clone(&catalog),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
         data_addr: data,
         control_addr: control,
+        tails: Arc::clone(&tails),
         metrics: metrics(&observer, &fleet, &catalog),
     };
     let addresses_file = dir.join("addresses.json");
@@ -224,7 +228,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping };
-    Ok(Running { data, control, token, override_token, overrides, tasks, store, addresses_file })
+    Ok(Running { data, control, token, override_token, overrides, tasks, tails, store, addresses_file })
 }
 
 fn fleet(
@@ -259,6 +263,8 @@ impl Running {
         let Tasks { stop_data, stop_control, serving, controlling, sweeping } = self.tasks;
         stop_data.cancel();
         let _ = serving.await;
+        // After the last request's record, which those who watch are to see.
+        self.tails.end_all();
         stop_control.cancel();
         // An upload may be on its way for a long time; what it has not finished, its client will send again.
         if tokio::time::timeout(CONTROL_DRAIN, controlling).await.is_err() {

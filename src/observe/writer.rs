@@ -161,7 +161,7 @@ impl Rotating {
             }
         }
         match std::fs::rename(&self.path, old(1)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => self.reopen(),
         }
     }

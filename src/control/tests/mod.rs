@@ -23,6 +23,7 @@ use crate::domain::id::WorkerName;
 use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
 use crate::engine::compile::{Refusal, RefusalKind};
 use crate::engine::prove::Proven;
+use crate::observe::tail::Tails;
 use crate::store::MemoryStore;
 
 const TOKEN: &str = "t0ken";
@@ -36,6 +37,7 @@ struct Node {
     dir: tempfile::TempDir,
     catalog: Arc<Catalog>,
     prover: Arc<Believer>,
+    tails: Arc<Tails>,
 }
 
 /// Believes what begins like Wasm. `slow` in the module waits for a permit, `panic` panics.
@@ -126,17 +128,19 @@ impl Node {
         let store = Arc::new(MemoryStore::default());
         let catalog = Catalog::open(store, dir.path(), Arc::new(SystemClock)).await.unwrap();
         let prover = Arc::new(Believer { proofs: AtomicUsize::new(0), slow: Semaphore::new(0) });
+        let tails = Tails::new(Arc::new(SystemClock));
         let api = Api {
             catalog: Arc::clone(&catalog),
             prover: Arc::<Believer>::clone(&prover),
             token: Token::new(TOKEN),
             data_addr: "127.0.0.1:8787".parse().unwrap(),
             control_addr: addr,
+            tails: Arc::clone(&tails),
             metrics: Arc::new(|| "sluice_up 1\n".to_owned()),
         };
         let app = router(Arc::new(api)).into_make_service_with_connect_info::<std::net::SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { addr, dir, catalog, prover }
+        Self { addr, dir, catalog, prover, tails }
     }
 
     /// A request as it is written, answered and closed.

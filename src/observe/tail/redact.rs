@@ -37,7 +37,7 @@ pub(super) fn url(url: &str) -> String {
 }
 
 fn is_id(word: &str) -> bool {
-    let count = |is: fn(&u8) -> bool| word.bytes().filter(|byte| is(byte)).count();
+    let count = |is: fn(&u8) -> bool| word.bytes().filter(&is).count();
     let (hex, letters) = (count(u8::is_ascii_hexdigit), count(u8::is_ascii_alphanumeric));
     if hex == letters && hex >= HEX_ID_DIGITS {
         return true;
