@@ -1,6 +1,7 @@
 //! What can be typed: wrangler's grammar, and what wrangler has not. Nothing is decided here; [`super::settings`] says what
 //! the words mean and [`super::commands`] does it. No command ever asks a question.
 
+mod tail;
 mod versions;
 
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use tail::{TailArgs, TailFormat, TailStatus};
 pub use versions::{
     DeploymentsCommand, ListArgs, NoteArgs, RollbackArgs, SecretBulkArgs, SecretCommand, SecretPutArgs,
     VersionsCommand, VersionsDeployArgs, VersionsSecretCommand,
@@ -73,6 +75,8 @@ pub enum Command {
         #[command(subcommand)]
         command: SecretCommand,
     },
+    /// Watch a worker's requests as they end: their outcomes, what the guest printed, what it failed with
+    Tail(TailArgs),
     /// Delete a worker with all its versions
     Delete(DeleteArgs),
     /// Say which version a request would get, and why
@@ -285,6 +289,7 @@ mod tests {
             "sluice secret bulk secrets.json -e live",
             "sluice delete w --force",
             "sluice explain w --key k --key l --header X:y",
+            "sluice tail w --format pretty --status error --status ok --ip self --version-id 3",
             "sluice init d --wasi 0.3",
             "sluice serve --listen 127.0.0.1:0 --request-log - --outbound none",
         ] {
