@@ -1,7 +1,9 @@
 //! The API through its door: a real socket, the real catalog on the memory engine, and a prover that believes magic numbers.
 
 mod changes;
+mod description;
 mod doors;
+mod tails;
 mod uploads;
 
 use std::path::Path;
