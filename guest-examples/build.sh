@@ -21,7 +21,12 @@ die() { say "build.sh: $*"; exit 1; }
 
 # --- What there is to build: an example is a folder, a test guest is a file ---------------------------
 
-list_examples() { (cd "$examples" && for manifest in */Cargo.toml; do dirname "$manifest"; done); }
+# A folder with a workspace of its own builds itself: it is there to be copied.
+list_examples() {
+    (cd "$examples" && for manifest in */Cargo.toml; do
+        grep -q '^\[workspace\]' "$manifest" || dirname "$manifest"
+    done)
+}
 list_tests() { (cd "$tests" && for file in p?/guests/*.rs wat/*.wat; do basename "${file%.*}"; done); }
 
 # Sets `kind`, `package`, `sources` (what the guest is made of) and `artefact` (where it goes).

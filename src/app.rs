@@ -28,7 +28,6 @@ use crate::ingress::listener;
 use crate::ingress::respond;
 use crate::ingress::serve::{Door, Overrides, VersionHeader};
 use crate::observe::Observer;
-use crate::observe::tail::Tails;
 use crate::observe::writer::LineWriter;
 use crate::store::{self, SqliteStore, Store};
 
@@ -105,8 +104,8 @@ pub struct Running {
     pub override_token: String,
     /// Who may override the version of a request.
     pub overrides: OverridePolicy,
+    observer: Arc<Observer>,
     tasks: Tasks,
-    tails: Arc<Tails>,
     store: Arc<SqliteStore>,
     addresses_file: PathBuf,
 }
@@ -210,14 +209,13 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         overrides,
         override_token: override_token.clone(),
     };
-    let tails = Arc::clone(&observer.tails);
     let api = control::Api {
         catalog: Arc::clone(&catalog),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
         data_addr: data,
         control_addr: control,
-        tails: Arc::clone(&tails),
+        tails: Arc::clone(&observer.tails),
         metrics: metrics(&observer, &fleet, &catalog),
     };
     let addresses_file = dir.join("addresses.json");
@@ -228,7 +226,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping };
-    Ok(Running { data, control, token, override_token, overrides, tasks, tails, store, addresses_file })
+    Ok(Running { data, control, token, override_token, overrides, observer, tasks, store, addresses_file })
 }
 
 fn fleet(
@@ -260,17 +258,22 @@ impl Running {
     /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(&self.addresses_file);
-        let Tasks { stop_data, stop_control, serving, controlling, sweeping } = self.tasks;
+        let Tasks { stop_data, stop_control, serving, mut controlling, sweeping } = self.tasks;
         stop_data.cancel();
         let _ = serving.await;
         // After the last request's record, which those who watch are to see.
-        self.tails.end_all();
+        self.observer.tails.end_all();
         stop_control.cancel();
-        // An upload may be on its way for a long time; what it has not finished, its client will send again.
-        if tokio::time::timeout(CONTROL_DRAIN, controlling).await.is_err() {
+        // A client that has stopped in the middle of a call must not keep the node. A change that was begun is not cut off with
+        // its caller: the store finishes it when it is closed.
+        if tokio::time::timeout(CONTROL_DRAIN, &mut controlling).await.is_err() {
             tracing::warn!("calls of the control API were still running; they are cut off");
+            controlling.abort();
         }
         sweeping.abort();
+        let observer = Arc::clone(&self.observer);
+        let flush = move || observer.request_log.iter().for_each(LineWriter::flush);
+        let _ = tokio::task::spawn_blocking(flush).await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

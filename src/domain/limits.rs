@@ -105,6 +105,12 @@ pub const INSTANCE_REUSE_MAX: u32 = 100_000;
 /// Instances of all versions at once, unless `--instances` says otherwise: each costs address space, not memory, until used.
 pub const INSTANCES: u32 = 1000;
 
+/// Instances that one version may have of a node's `instances`: half, so that one version cannot starve another.
+#[must_use]
+pub fn version_instances_max(instances: u32) -> usize {
+    (instances as usize / 2).max(1)
+}
+
 const _: () = assert!(MODULE_BYTES_MAX < UPLOAD_BYTES_MAX);
 const _: () = assert!(SLOTS.is_multiple_of(100));
 const _: () = assert!(VERSION_PERMITS <= INSTANCES as usize);

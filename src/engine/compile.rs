@@ -88,7 +88,19 @@ fn to_binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
     };
     match wat::parse_str(text) {
         Ok(binary) => Ok(Cow::Owned(binary)),
-        Err(error) => Err(Refusal::invalid(format!("the WebAssembly text does not parse: {error}"))),
+        Err(error) => Err(Refusal::invalid(format!("the WebAssembly text does not parse: {}", wat_fault(&error)))),
+    }
+}
+
+/// What is wrong with a text, and where, on one line: the parser draws the place on lines of its own.
+fn wat_fault(error: &wat::Error) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim);
+    let what = lines.next().unwrap_or_default();
+    let place = lines.next().and_then(|line| line.rsplit_once("<anon>:")?.1.split_once(':'));
+    match place {
+        Some((line, column)) => format!("{what} (at line {line}, column {column})"),
+        None => what.to_owned(),
     }
 }
 
@@ -282,7 +294,7 @@ mod tests {
         assert!(refused(b"").contains("begins with nothing"));
         assert!(refused(b"export default {}").contains("not WebAssembly: it begins with `export d`"));
         assert!(refused(&[0xff; 100]).contains("not WebAssembly"));
-        assert!(refused(b"(module (func").contains("does not parse"));
+        assert!(refused(b"(module\n  (fun))").ends_with("valid module field (at line 2, column 4)"));
         assert!(refused(b"\0asm\x01\0\0\0\x01\xff").contains("cut off"));
         assert!(refused(b"\0asm\x0d\0\x01\0").contains("exports nothing"));
         assert!(refused(b"(module)").contains("core module without component-type information"));

@@ -113,10 +113,12 @@ fn config(kind: GuestKind, settings: Settings) -> Config {
 
     let instances = settings.instances;
     let mut pool = PoolingAllocationConfig::new();
+    // Room for as many as there can be of each, so that a place in the pool is room for any component: these are counters and
+    // address space, not memory.
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(8))
-        .total_memories(instances.saturating_mul(2))
-        .total_tables(instances.saturating_mul(8))
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT))
+        .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
         .total_stacks(instances)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)

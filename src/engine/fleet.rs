@@ -165,12 +165,18 @@ impl Fleet {
         Ok(Arc::new(linked))
     }
 
+    /// Forgets a version: it is made ready again when it is next needed.
+    pub fn retire(&self, id: VersionId) {
+        self.retire_all(|candidate, _| candidate == id);
+    }
+
     /// Forgets versions; what runs of them runs to its end.
-    fn retire_all(&self, gone: impl Fn(&Slot) -> bool) {
+    fn retire_all(&self, gone: impl Fn(VersionId, &Slot) -> bool) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let ready = self.ready.load();
-        if ready.values().any(|slot| gone(slot)) {
-            let rest = ready.iter().filter(|(_, slot)| !gone(slot)).map(|(id, slot)| (*id, Arc::clone(slot))).collect();
+        if ready.iter().any(|(id, slot)| gone(*id, slot)) {
+            let rest =
+                ready.iter().filter(|(id, slot)| !gone(**id, slot)).map(|(id, slot)| (*id, Arc::clone(slot))).collect();
             self.ready.store(Arc::new(rest));
         }
     }
@@ -210,6 +216,6 @@ impl Fleet {
         // A version that only its engine still holds was deleted.
         let gone =
             |engine: &VersionEngine| Arc::strong_count(&engine.version) == 1 || unused(engine) >= RETIRED_AFTER_SWEEPS;
-        self.retire_all(|slot| slot.get().is_some_and(|engine| gone(engine)));
+        self.retire_all(|_, slot| slot.get().is_some_and(|engine| gone(engine)));
     }
 }

@@ -23,14 +23,25 @@ use crate::engine::failure::Failure;
 use crate::engine::metered::{Metered, Payers};
 use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::single;
-use crate::engine::version_engine::{Linked, Reuse, VersionEngine};
+use crate::engine::version_engine::{Linked, Place, Reuse, VersionEngine};
 use crate::host::call::Call;
 use crate::host::state::Meter;
 use crate::host::{Body, State};
 
 /// The lanes of one version that take requests.
 #[derive(Default)]
-pub struct Lanes(Mutex<Vec<Arc<Lane>>>);
+pub struct Lanes {
+    open: Mutex<Vec<Arc<Lane>>>,
+    /// Told of each seat that is given up: whoever waits for a lane may have that seat instead.
+    freed: Arc<Notify>,
+}
+
+/// Whether a request may have a lane of its own to give another core something to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spread {
+    Yes,
+    No,
+}
 
 struct Lane {
     jobs: mpsc::UnboundedSender<Job>,
@@ -48,6 +59,8 @@ struct Shared {
     wake: Notify,
     /// Woken when the lane is over; see [`Shared::abandoned`].
     left: Notify,
+    /// See [`Lanes`].
+    freed: Arc<Notify>,
     /// The accounts of the seats: they share the cost of the instance's time.
     calls: Mutex<Vec<Arc<Call>>>,
     /// What the lane died of.
@@ -80,10 +93,7 @@ impl Lanes {
         call: &Arc<Call>,
         permit: OwnedSemaphorePermit,
     ) -> Result<http::Response<Body>, Failure> {
-        let lane = match self.take_seat(engine) {
-            Some(lane) => lane,
-            None => self.open(engine).await?,
-        };
+        let lane = self.seat(engine).await?;
         let mut seat = Seat::new(Arc::clone(&lane.shared), Arc::clone(call), permit);
         let (reply, answer) = oneshot::channel();
         let method = request.method().clone();
@@ -99,17 +109,40 @@ impl Lanes {
         Ok(http::Response::from_parts(head, response::watch(body, promised, Arc::clone(call), seat)))
     }
 
+    /// A lane with a seat taken: one that is open, else a new one, whichever can be had first.
+    async fn seat(&self, engine: &Arc<VersionEngine>) -> Result<Arc<Lane>, Failure> {
+        if let Some(lane) = self.take_seat(engine, Spread::Yes) {
+            return Ok(lane);
+        }
+        if let Some(place) = engine.place_now() {
+            return Ok(self.open(engine, place));
+        }
+        let mut place = std::pin::pin!(engine.place());
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            // Before looking: a seat that is given up between the two must not go unnoticed.
+            freed.as_mut().enable();
+            if let Some(lane) = self.take_seat(engine, Spread::No) {
+                return Ok(lane);
+            }
+            tokio::select! {
+                place = &mut place => return Ok(self.open(engine, place?)),
+                () = freed => {}
+            }
+        }
+    }
+
     /// Takes a seat in a lane that has one: an idle one if there is, else the emptiest, unless a further lane would give
     /// another core something to do.
-    fn take_seat(&self, engine: &VersionEngine) -> Option<Arc<Lane>> {
+    fn take_seat(&self, engine: &VersionEngine, spread: Spread) -> Option<Arc<Lane>> {
         if engine.reuse == Reuse::Never {
             return None;
         }
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = self.lock();
         lanes.retain(|lane| !lane.shared.closing.load(Ordering::SeqCst));
         let emptiest = lanes.iter().min_by_key(|lane| lane.shared.active.load(Ordering::SeqCst))?;
         let active = emptiest.shared.active.load(Ordering::SeqCst);
-        let spread = active > 0 && lanes.len() < parallelism() && !engine.under_pressure();
+        let spread = spread == Spread::Yes && active > 0 && lanes.len() < parallelism() && !engine.under_pressure();
         if spread || active as usize >= INSTANCE_CONCURRENCY {
             return None;
         }
@@ -117,28 +150,31 @@ impl Lanes {
     }
 
     /// Opens a lane, with one seat taken.
-    async fn open(&self, engine: &Arc<VersionEngine>) -> Result<Arc<Lane>, Failure> {
-        let slot = engine.slot().await?;
+    fn open(&self, engine: &Arc<VersionEngine>, place: Place) -> Arc<Lane> {
         let (jobs, queue) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(engine.limits().cpu));
+        let shared = Arc::new(Shared::new(engine.limits().cpu, Arc::clone(&self.freed)));
         let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared) });
         // Cannot fail: nobody else knows the lane yet.
         shared.reserve();
         match engine.reuse {
-            Reuse::Always => self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&lane)),
+            Reuse::Always => self.lock().push(Arc::clone(&lane)),
             Reuse::Never => shared.closing.store(true, Ordering::SeqCst),
         }
-        tokio::spawn(run(Arc::clone(engine), shared, queue, slot));
-        Ok(lane)
+        tokio::spawn(run(Arc::clone(engine), shared, queue, place));
+        lane
     }
 
     /// Closes the lanes in which no seat is taken.
     pub(super) fn close_idle(&self) {
-        let lanes = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let lanes = std::mem::take(&mut *self.lock());
         let (idle, busy): (Vec<_>, Vec<_>) =
             lanes.into_iter().partition(|lane| lane.shared.active.load(Ordering::SeqCst) == 0);
         idle.iter().for_each(|lane| lane.shared.close());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(busy);
+        self.lock().extend(busy);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Lane>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,13 +186,14 @@ fn parallelism() -> usize {
 // === impl Shared ===
 
 impl Shared {
-    fn new(cpu_budget: Duration) -> Self {
+    fn new(cpu_budget: Duration, freed: Arc<Notify>) -> Self {
         Self {
             active: AtomicU32::new(0),
             served: AtomicU32::new(0),
             closing: AtomicBool::new(false),
             wake: Notify::new(),
             left: Notify::new(),
+            freed,
             calls: Mutex::default(),
             death: OnceLock::new(),
             meter: OnceLock::new(),
@@ -199,8 +236,12 @@ impl Shared {
     /// A new account of the instance's time, whenever a request has ended: a guest that spins ends nothing, and so comes to the
     /// end of this one. While several run, they cannot be told apart, and each may use its own limit.
     fn ended_one(&self, seats: usize) {
+        self.budget(self.cpu_budget.saturating_mul(u32::try_from(seats.max(1)).unwrap_or(u32::MAX)));
+    }
+
+    fn budget(&self, budget: Duration) {
         if let Some(meter) = self.meter.get() {
-            meter.start(self.cpu_budget.saturating_mul(u32::try_from(seats.max(1)).unwrap_or(u32::MAX)));
+            meter.start(budget);
         }
     }
 
@@ -257,15 +298,22 @@ impl Drop for Seat {
             calls.retain(|call| !Arc::ptr_eq(call, &self.call));
             calls.len()
         };
-        self.shared.ended_one(seats);
         if !self.answered {
             self.shared.closing.store(true, Ordering::SeqCst);
         }
         self.shared.active.fetch_sub(1, Ordering::SeqCst);
         if self.shared.is_over() {
+            match self.answered {
+                true => self.shared.ended_one(1),
+                // It computes for no one, and lets no one look at `wake` meanwhile: it gets no more time.
+                false => self.shared.budget(Duration::ZERO),
+            }
             self.shared.wake.notify_one();
             self.shared.left.notify_one();
+        } else {
+            self.shared.ended_one(seats);
         }
+        self.shared.freed.notify_one();
     }
 }
 
@@ -275,12 +323,7 @@ impl OnEnd for Seat {
 
 // === the lane's task ===
 
-async fn run(
-    engine: Arc<VersionEngine>,
-    shared: Arc<Shared>,
-    mut queue: mpsc::UnboundedReceiver<Job>,
-    slot: OwnedSemaphorePermit,
-) {
+async fn run(engine: Arc<VersionEngine>, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Job>, place: Place) {
     let mut store = engine.store();
     let meter = Arc::clone(&store.data().meter);
     let _ = shared.meter.set(Arc::clone(&meter));
@@ -306,7 +349,7 @@ async fn run(
     }
     shared.closing.store(true, Ordering::SeqCst);
     drop(store);
-    drop(slot);
+    drop(place);
     // Jobs that came too late are answered with what the lane died of, when their `reply` is dropped here.
     drop(queue);
 }

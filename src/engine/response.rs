@@ -41,10 +41,17 @@ pub fn check_head(head: &http::response::Parts) -> Result<(), Failure> {
     if bytes > RESPONSE_HEADER_BYTES_MAX { Err(Failure::ResponseHeaders(bytes)) } else { Ok(()) }
 }
 
-/// What of a body has still to be sent, where its head says how long it is. Whoever sends a body stops when the head is
-/// satisfied, and drops it without asking for its end; that is no sign of a client that went away.
-#[derive(Debug, Clone, Copy)]
-pub struct Promised(Option<u64>);
+/// What of a body has still to be sent, as its head has it. Whoever sends a body stops when the head is satisfied, and drops it
+/// without asking for its end; that is no sign of a client that went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promised {
+    /// The answer has no body, whatever the guest writes: it answers `HEAD`, or its status has none.
+    Nothing,
+    /// So many bytes.
+    Bytes(u64),
+    /// The head does not say.
+    Open,
+}
 
 impl Promised {
     /// What `head` promises in answer to a request with `method`.
@@ -54,42 +61,46 @@ impl Promised {
             || head.status.is_informational()
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if bodiless {
-            return Self(Some(0));
+            return Self::Nothing;
         }
         let length = head.headers.get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        Self(length.or_else(|| body.size_hint().exact()))
+        length.or_else(|| body.size_hint().exact()).map_or(Self::Open, Self::Bytes)
     }
 
-    /// A frame was sent.
+    /// A frame was sent. Nothing comes after trailers.
     pub fn sent(&mut self, frame: &Frame<Bytes>) {
-        if let (Some(left), Some(data)) = (&mut self.0, frame.data_ref()) {
-            *left = left.saturating_sub(data.len() as u64);
+        match (&mut *self, frame.data_ref()) {
+            (Self::Bytes(left), Some(data)) => *left = left.saturating_sub(data.len() as u64),
+            (_, None) => *self = Self::Nothing,
+            _ => {}
         }
-    }
-
-    /// What of `frame` was promised, if it is more than that.
-    fn cut(self, frame: &Frame<Bytes>) -> Option<Bytes> {
-        let (left, data) = (usize::try_from(self.0?).ok()?, frame.data_ref()?);
-        (data.len() > left).then(|| data.slice(..left))
     }
 
     /// Whether all that was promised has been sent.
     #[must_use]
     pub fn is_kept(self) -> bool {
-        self.0 == Some(0)
+        matches!(self, Self::Nothing | Self::Bytes(0))
+    }
+
+    /// What of `frame` was promised, if it is more than that.
+    fn cut(self, frame: &Frame<Bytes>) -> Option<Bytes> {
+        let (Self::Bytes(left), Some(data)) = (self, frame.data_ref()) else { return None };
+        (data.len() as u64 > left).then(|| data.slice(..usize::try_from(left).unwrap_or(data.len())))
     }
 }
 
 /// Watches `body`: it may not stand still, what breaks it is noted in the account, and `end` is told of its end.
 pub fn watch<E: OnEnd>(body: Body, promised: Promised, call: Arc<Call>, end: E) -> Body {
     let idle = Idle::new(body, BODY_IDLE_MAX, || Error::HttpResponseTimeout);
-    Watched { inner: idle, promised, call, end, ended: false }.boxed_unsync()
+    Watched { inner: idle, promised, cut: false, call, end, ended: false }.boxed_unsync()
 }
 
 struct Watched<E: OnEnd> {
     inner: Idle<Body>,
     promised: Promised,
+    /// Whether the guest sent more than it promised, which ends the body.
+    cut: bool,
     call: Arc<Call>,
     end: E,
     ended: bool,
@@ -108,11 +119,15 @@ impl<E: OnEnd> http_body::Body for Watched<E> {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.cut {
+            return Poll::Ready(None);
+        }
         let mut frame = Pin::new(&mut self.inner).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &mut frame {
             if let Some(promised) = self.promised.cut(frame) {
                 // HTTP/2 would send all of it, and the client would see a broken protocol.
                 *frame = Frame::data(promised);
+                self.cut = true;
                 let message = "the guest sent more of a body than the response's head promises".to_owned();
                 self.call.conclude(Conclusion { outcome: Outcome::Exception, blame: Some(Blame::Guest), message });
             }
@@ -126,14 +141,14 @@ impl<E: OnEnd> http_body::Body for Watched<E> {
                 self.call.conclude(Conclusion { outcome, blame: Some(Blame::Guest), message });
                 self.finish(Ended::Early);
             }
-            Poll::Ready(Some(Ok(_))) if self.inner.is_end_stream() => self.finish(Ended::Whole),
+            Poll::Ready(Some(Ok(_))) if self.is_end_stream() => self.finish(Ended::Whole),
             _ => {}
         }
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.cut || self.promised == Promised::Nothing || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -144,7 +159,7 @@ impl<E: OnEnd> http_body::Body for Watched<E> {
 impl<E: OnEnd> Drop for Watched<E> {
     fn drop(&mut self) {
         // A body that is known to be empty is never polled.
-        let whole = self.inner.is_end_stream() || self.promised.is_kept();
+        let whole = self.is_end_stream() || self.promised.is_kept();
         let ended = if whole { Ended::Whole } else { Ended::Early };
         self.finish(ended);
     }
@@ -172,10 +187,10 @@ mod tests {
         promised.sent(&Frame::data(Bytes::from_static(b"5")));
         assert!(promised.is_kept());
         // Without the header the body's own length counts, as it does for whoever sends it.
-        assert_eq!(check(Method::GET, 200, None, "abc").0, Some(3));
+        assert_eq!(check(Method::GET, 200, None, "abc"), Promised::Bytes(3));
         // An answer without a body has nothing left to send, whatever its head says.
         for (method, status) in [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 304)] {
-            assert!(check(method, status, Some("5"), "abcde").is_kept());
+            assert_eq!(check(method, status, Some("5"), "abcde"), Promised::Nothing);
         }
     }
 }

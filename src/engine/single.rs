@@ -17,7 +17,7 @@ use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_REUSE_MAX, RESPONSE_HEA
 use crate::engine::failure::Failure;
 use crate::engine::metered::{CpuExceeded, Metered};
 use crate::engine::response::{self, Ended, OnEnd, Promised};
-use crate::engine::version_engine::{Reuse, VersionEngine};
+use crate::engine::version_engine::{Place, Reuse, VersionEngine};
 use crate::host::call::Call;
 use crate::host::{Body, State};
 
@@ -30,7 +30,7 @@ struct Instance {
     store: Store<State>,
     proxy: Proxy,
     served: u32,
-    slot: OwnedSemaphorePermit,
+    place: Place,
 }
 
 type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
@@ -58,13 +58,13 @@ pub(super) async fn call(
             Box::pin(Metered::new(run, meter, Arc::clone(call)))
         }
         None => {
-            let slot = engine.slot().await?;
+            let place = engine.place().await?;
             let store = engine.store();
             let meter = Arc::clone(&store.data().meter);
             let (engine, pre, payer) = (Arc::clone(engine), pre.clone(), Arc::clone(call));
             let call = Arc::clone(call);
             let run = async move {
-                let instance = instantiate(store, &pre, &call, slot).await?;
+                let instance = instantiate(store, &pre, &call, place).await?;
                 serve(engine, instance, request, head_sender, call, permit).await
             };
             Box::pin(Metered::new(run, meter, payer))
@@ -125,11 +125,11 @@ async fn instantiate(
     mut store: Store<State>,
     pre: &ProxyPre<State>,
     call: &Arc<Call>,
-    slot: OwnedSemaphorePermit,
+    place: Place,
 ) -> Result<Instance, Failure> {
     store.data().current.set(Some(Arc::clone(call)));
     match pre.instantiate_async(&mut store).await {
-        Ok(proxy) => Ok(Instance { store, proxy, served: 0, slot }),
+        Ok(proxy) => Ok(Instance { store, proxy, served: 0, place }),
         Err(error) => Err(failure(&error, &store, Failure::Instantiate)),
     }
 }
@@ -167,9 +167,9 @@ async fn serve(
         engine.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { instance });
     } else {
         // The store before its place: the pool must have room for whoever gets the permit.
-        let Instance { store, slot, .. } = instance;
+        let Instance { store, place, .. } = instance;
         drop(store);
-        drop(slot);
+        drop(place);
     }
     result
 }

@@ -8,7 +8,7 @@ use wasmtime::Store;
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::domain::config::{Isolation, RequestLimits};
-use crate::domain::limits::{PERMIT_WAIT_MAX, VERSION_PERMITS, VERSION_QUEUE_MAX};
+use crate::domain::limits::{self, PERMIT_WAIT_MAX, VERSION_PERMITS, VERSION_QUEUE_MAX};
 use crate::domain::module::GuestKind;
 use crate::domain::version::Version;
 use crate::engine::engines::{Engines, Kit};
@@ -33,6 +33,12 @@ pub enum Reuse {
     Always,
 }
 
+/// Room for one instance: in the version's share, and in the engine's pool.
+pub(super) struct Place {
+    _share: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
+}
+
 /// One version, ready to run.
 pub struct VersionEngine {
     pub version: Arc<Version>,
@@ -44,6 +50,9 @@ pub struct VersionEngine {
     /// The counters of the version, found once so that no request looks for them.
     pub metrics: Arc<VersionMetrics>,
     permits: Arc<Semaphore>,
+    /// Instances that this version may still have.
+    share: Arc<Semaphore>,
+    /// Requests that wait for one of the two.
     waiting: AtomicUsize,
     /// Instances of a 0.2 guest that wait for their next request.
     pub(super) idle: Mutex<Vec<Idle>>,
@@ -75,6 +84,7 @@ impl VersionEngine {
             guest_memory_bytes: engines.settings.guest_memory_bytes,
             metrics,
             permits: Arc::new(Semaphore::new(VERSION_PERMITS)),
+            share: Arc::new(Semaphore::new(limits::version_instances_max(engines.settings.instances))),
             waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
             lanes: Lanes::default(),
@@ -114,12 +124,24 @@ impl VersionEngine {
         wait_for(&self.permits, &self.waiting).await
     }
 
-    /// A place for one more instance in the engine's pool.
-    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        if let Ok(slot) = Arc::clone(&self.kit.slots).try_acquire_owned() {
-            return Ok(slot);
-        }
-        wait_for(&self.kit.slots, &self.kit.waiting).await
+    /// A place for one more instance: first in the share of this version, so that those who wait for that are in no one's way.
+    pub(super) async fn place(&self) -> Result<Place, Failure> {
+        let share = match Arc::clone(&self.share).try_acquire_owned() {
+            Ok(share) => share,
+            Err(_) => wait_for(&self.share, &self.waiting).await?,
+        };
+        let slot = match Arc::clone(&self.kit.slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => wait_for(&self.kit.slots, &self.kit.waiting).await?,
+        };
+        Ok(Place { _share: share, _slot: slot })
+    }
+
+    /// The same, if there is one now.
+    pub(super) fn place_now(&self) -> Option<Place> {
+        let share = Arc::clone(&self.share).try_acquire_owned().ok()?;
+        let slot = Arc::clone(&self.kit.slots).try_acquire_owned().ok()?;
+        Some(Place { _share: share, _slot: slot })
     }
 
     /// A new store for an instance of this version.

@@ -249,7 +249,9 @@ impl Service<Name> for Resolver {
             let found: Vec<SocketAddr> = if is_local_name(name.as_str()) {
                 vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]
             } else {
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect()
+                // The kind tells it apart from whatever else goes wrong while connecting.
+                let unresolved = |error| std::io::Error::new(std::io::ErrorKind::NotFound, error);
+                tokio::net::lookup_host((name.as_str(), 0)).await.map_err(unresolved)?.collect()
             };
             let allowed: Vec<SocketAddr> =
                 found.into_iter().filter(|address| gate.allows(name.as_str(), address.ip(), None)).collect();
@@ -371,7 +373,8 @@ fn client_error(error: &hyper_util::client::legacy::Error) -> Error {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
+            return match innermost(io).kind() {
+                std::io::ErrorKind::NotFound => Error::DnsError { rcode: None, info_code: None },
                 std::io::ErrorKind::PermissionDenied => Error::DestinationIpProhibited,
                 std::io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
                 std::io::ErrorKind::TimedOut => Error::ConnectionTimeout,
@@ -379,13 +382,21 @@ fn client_error(error: &hyper_util::client::legacy::Error) -> Error {
                 std::io::ErrorKind::HostUnreachable | std::io::ErrorKind::NetworkUnreachable => {
                     Error::DestinationUnavailable
                 }
-                _ if error.is_connect() => Error::DnsError { rcode: None, info_code: None },
+                _ if error.is_connect() => Error::DestinationUnavailable,
                 _ => Error::ConnectionTerminated,
             };
         }
         source = cause.source();
     }
     if error.is_connect() { Error::ConnectionRefused } else { Error::HttpProtocolError }
+}
+
+/// The error that others were wrapped around: TLS hands its own on inside of one without a kind.
+fn innermost(error: &std::io::Error) -> &std::io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(inner) => innermost(inner),
+        None => error,
+    }
 }
 
 /// An error of ours as a 0.3 guest sees it.

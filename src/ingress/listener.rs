@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -19,11 +19,15 @@ use crate::domain::limits::{
 };
 use crate::ingress::serve::Door;
 
+/// How long it may take until what was cut off has ended.
+const CUT_OFF_MAX: Duration = Duration::from_secs(1);
+
 /// Serves `listener` until `stop`; then accepts nothing more, and lets what runs end within `drain`.
 pub async fn run(listener: TcpListener, door: Arc<Door>, stop: CancellationToken, drain: Duration) {
     let server = server();
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let cut_off = CancellationToken::new();
     loop {
         let stream = tokio::select! {
             biased;
@@ -34,18 +38,24 @@ pub async fn run(listener: TcpListener, door: Arc<Door>, stop: CancellationToken
         door.observer.metrics.connections.fetch_add(1, Ordering::Relaxed);
         // Small answers must not wait for more to send.
         let _ = stream.set_nodelay(true);
+        let begun = Arc::new(AtomicBool::new(false));
         let service = {
-            let door = Arc::clone(&door);
+            let (door, begun) = (Arc::clone(&door), Arc::clone(&begun));
             service_fn(move |request| {
+                begun.store(true, Ordering::Relaxed);
                 let door = Arc::clone(&door);
                 async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
             })
         };
+        let cut_off = cut_off.clone();
         let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::spawn(async move {
             // How a connection fails is its client's affair; requests in it have records of their own.
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "a connection ended badly");
+            tokio::select! {
+                ended = within_limits(connection, &begun) => if let Err(error) = ended {
+                    tracing::debug!(error, "a connection ended badly");
+                },
+                () = cut_off.cancelled() => {}
             }
             drop(place);
         });
@@ -53,6 +63,21 @@ pub async fn run(listener: TcpListener, door: Arc<Door>, stop: CancellationToken
     drop(listener);
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still running after {} s; they are cut off", drain.as_secs());
+        cut_off.cancel();
+        // Once all places are free, all requests have ended and have their records.
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(CUT_OFF_MAX, places.acquire_many(all)).await;
+    }
+}
+
+/// Gives a connection up whose first request does not come. hyper's own limit on a head begins only once it knows which HTTP
+/// it is to speak: a client that sends nothing, or half of HTTP/2's preface, would hold its place for ever.
+async fn within_limits<E>(connection: impl Future<Output = Result<(), E>>, begun: &AtomicBool) -> Result<(), E> {
+    let mut connection = std::pin::pin!(connection);
+    match tokio::time::timeout(REQUEST_HEADER_WALL_MAX, &mut connection).await {
+        Ok(ended) => ended,
+        Err(_) if begun.load(Ordering::Relaxed) => connection.await,
+        Err(_) => Ok(()),
     }
 }
 

@@ -144,13 +144,18 @@ impl Door {
     }
 }
 
-/// The authority that a request is for: of its target, else its `Host`.
+/// The authority that a request is for: of its target, else its `Host`. Two `Host` headers name none: what stands before this
+/// node may have looked at the other one (RFC 9112, 3.2).
 fn authority(request: &Request<Incoming>) -> Option<http::uri::Authority> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return None;
+    }
     if let Some(authority) = request.uri().authority() {
         return Some(authority.clone());
     }
-    let host = request.headers().get(header::HOST)?;
-    http::uri::Authority::from_maybe_shared(Bytes::copy_from_slice(host.as_bytes())).ok()
+    http::uri::Authority::from_maybe_shared(Bytes::copy_from_slice(host?.as_bytes())).ok()
 }
 
 /// Compares in a time that does not depend on where the two differ.

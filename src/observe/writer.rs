@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Lines that may wait to be written.
 const QUEUE_LINES: usize = 8192;
+/// How long the last lines may take.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 /// Old files that are kept.
 pub const OLD_FILES: u32 = 5;
 
@@ -27,6 +30,8 @@ pub struct LineWriter {
 enum Job {
     Line(String),
     Reopen,
+    /// Answered when all before it is written.
+    Flush(SyncSender<()>),
 }
 
 /// Where lines end up.
@@ -83,6 +88,16 @@ impl LineWriter {
         }
     }
 
+    /// Waits until what was handed over is written, but not for a disk that hangs.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        if let Some(jobs) = &self.jobs
+            && jobs.send(Job::Flush(done)).is_ok()
+        {
+            let _ = written.recv_timeout(FLUSH_MAX);
+        }
+    }
+
     /// Lines that were dropped because the queue was full.
     #[must_use]
     pub fn dropped(&self) -> u64 {
@@ -103,10 +118,19 @@ impl Drop for LineWriter {
 fn write_all(queue: &Receiver<Job>, mut sink: impl Sink) {
     let mut failing = false;
     while let Ok(job) = queue.recv() {
-        let mut result = work(&mut sink, job);
+        let mut result = Ok(());
+        let mut flushes = Vec::new();
         // Flush once the queue is empty: one write for many lines under load, none held back in peace.
-        for job in queue.try_iter() {
-            result = result.and(work(&mut sink, job));
+        for job in std::iter::once(job).chain(queue.try_iter()) {
+            let done = match job {
+                Job::Line(line) => write(&mut sink, &line),
+                Job::Reopen => sink.reopen(),
+                Job::Flush(done) => {
+                    flushes.push(done);
+                    Ok(())
+                }
+            };
+            result = result.and(done);
         }
         match result.and_then(|()| sink.flush()) {
             // Once, not for each line: the log of the node may be on the same disk.
@@ -117,17 +141,16 @@ fn write_all(queue: &Receiver<Job>, mut sink: impl Sink) {
             Err(_) => {}
             Ok(()) => failing = false,
         }
+        for done in flushes {
+            // Whoever waited may have given up.
+            let _ = done.send(());
+        }
     }
 }
 
-fn work(sink: &mut impl Sink, job: Job) -> io::Result<()> {
-    match job {
-        Job::Line(line) => {
-            sink.make_room(line.len() as u64 + 1)?;
-            writeln!(sink, "{line}")
-        }
-        Job::Reopen => sink.reopen(),
-    }
+fn write(sink: &mut impl Sink, line: &str) -> io::Result<()> {
+    sink.make_room(line.len() as u64 + 1)?;
+    writeln!(sink, "{line}")
 }
 
 // === impl Rotating ===

@@ -51,7 +51,7 @@ fn hello_js_says_hello() {
         println!("skipped: hello-js is not built; `guest-examples/build.sh hello-js` does it where npm is");
         return;
     }
-    let node = Node::logging(&[]).with_artifacts_kept();
+    let node = Node::with_artifacts_kept(&[]);
     node.deploy_module("hello-js", &artefact, Upload::default());
     let (reply, record) = ask(&node, "hello-js", "/");
     assert_eq!((reply.status, reply.text().as_str()), (200, "Hello, World!\n"));

@@ -148,9 +148,11 @@ fn a_guest_that_breaks_its_promise_breaks_its_own_stream_only() {
     }
     let broken = |address| async move {
         let mut client = connect(address).await;
-        let answer = get(&mut client, "drop-body-quietly", "/").await;
-        assert_eq!(answer.status(), 200);
-        assert!(answer.into_body().collect().await.is_err(), "half of a body was taken for all of it");
+        // The reset may overtake the head.
+        let half = client.send_request(request("GET", "drop-body-quietly", "/").body(empty()).unwrap()).await;
+        if let Ok(half) = half {
+            assert!(half.into_body().collect().await.is_err(), "half of a body was taken for all of it");
+        }
         assert_eq!(text(get(&mut client, "lie-about-length", "/").await).await, "xxxxx");
         assert!(text(get(&mut client, "trap", "/").await).await.starts_with("error 1101"));
     };

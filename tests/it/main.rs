@@ -1,13 +1,35 @@
 //! The product through its doors: the real binary, real guests, port 0. One integration binary, so that it links once.
 
 #![allow(unreachable_pub, reason = "one binary: nothing in it is reachable from elsewhere")]
-#![allow(clippy::print_stderr, clippy::disallowed_methods, reason = "tests talk to people and wait for processes")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests talk to people and wait for processes"
+)]
+#![allow(clippy::too_many_lines, reason = "a test that tells a story is one function")]
 
 mod harness;
 
+mod clocks;
+mod corpus;
+mod deployments;
+mod drain;
+mod explain;
 mod guests;
 mod http2;
+mod limits;
 mod main_job;
+mod metadata;
+mod observe;
+mod outbound;
+mod reuse;
+mod rollback;
+mod routing;
+mod secrets;
+mod services;
 mod streaming;
 mod tidy;
+mod upload;
+mod versions;
 mod wrangler;

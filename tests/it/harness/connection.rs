@@ -49,7 +49,7 @@ impl Connection {
 
     /// Reads the head of a reply; its body is still to come. Status 0 if the connection ends instead.
     pub fn head(&mut self) -> Reply {
-        let Some(end) = self.read_until(b"\r\n\r\n") else { return http::parse(b"", false) };
+        let Some(end) = self.read_until(b"\r\n\r\n") else { return http::parse(b"", "GET") };
         let head: Vec<u8> = self.read.drain(..end).collect();
         http::parse_head(&head)
     }

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// Longer than any limit that a test waits for.
 const WAIT_MAX: Duration = Duration::from_secs(90);
 
@@ -22,6 +24,11 @@ impl Reply {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text()).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
     /// The first header of that name.
@@ -51,24 +58,24 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
     stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
     // A server that refuses early may close while we write; what it answered still counts.
     let _ = stream.write_all(bytes);
-    let is_head = bytes.starts_with(b"HEAD ");
+    let method = if bytes.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
     let mut read = Vec::new();
     let _ = stream.read_to_end(&mut read);
-    parse(&read, is_head)
+    parse(&read, method)
 }
 
 /// Reads a reply from what came until the connection ended.
-pub fn parse(read: &[u8], is_head: bool) -> Reply {
+pub fn parse(read: &[u8], method: &str) -> Reply {
     let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") else {
         return Reply { status: 0, headers: Vec::new(), body: read.to_vec(), whole: false };
     };
     let Reply { status, headers, .. } = parse_head(&read[..end]);
     let rest = &read[end + 4..];
     if status == 100 {
-        return parse(rest, is_head);
+        return parse(rest, method);
     }
     let find = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let (body, whole) = if is_head {
+    let (body, whole) = if method == "HEAD" {
         (rest.to_vec(), rest.is_empty())
     } else if find("transfer-encoding") == Some("chunked") {
         unchunk(rest)
@@ -113,13 +120,23 @@ fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
 
 /// A multipart body as wrangler makes it: (content type, body).
 pub fn multipart(metadata: &str, name: &str, module: &[u8]) -> (String, Vec<u8>) {
-    const BOUNDARY: &str = "----formdata-test-0123456789";
     let kind = if name.ends_with(".wat") { "text/plain" } else { "application/wasm" };
-    let mut body = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n"
-    )
-    .into_bytes();
-    body.extend_from_slice(module);
-    body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+    multipart_of(metadata, &[(name, kind, module)])
+}
+
+/// A multipart body of metadata and parts, each with its name and its type: (content type, body).
+pub fn multipart_of(metadata: &str, parts: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
+    const BOUNDARY: &str = "----formdata-test-0123456789";
+    let mut body =
+        format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n").into_bytes();
+    for (name, kind, bytes) in parts {
+        let head = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n"
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
     (format!("multipart/form-data; boundary={BOUNDARY}"), body)
 }

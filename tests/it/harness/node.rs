@@ -4,11 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::Receiver;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::http::{self, Reply};
+use crate::harness::until;
 
 /// A running node.
 pub struct Node {
@@ -16,6 +19,8 @@ pub struct Node {
     pub data: SocketAddr,
     pub control: SocketAddr,
     pub token: String,
+    /// What it prints on standard output after its addresses, line by line.
+    pub output: Mutex<Receiver<String>>,
     folder: Folder,
     extra_args: Vec<String>,
 }
@@ -56,6 +61,17 @@ impl Node {
         Self::with(&[&["--request-log", "{dir}/requests.jsonl"], extra_args].concat())
     }
 
+    /// The same, with compiled code in a folder that outlives the test run: for a guest of 10 MiB, which the compiler of a test
+    /// build needs half a minute for.
+    pub fn with_artifacts_kept(extra_args: &[&str]) -> Self {
+        let own = tempfile::tempdir().expect("a temporary folder");
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts");
+        std::fs::create_dir_all(&kept).expect("a folder");
+        std::os::unix::fs::symlink(&kept, own.path().join("artifacts")).expect("a link");
+        let args = [&["--request-log", "{dir}/requests.jsonl"], extra_args].concat();
+        Self::launch(Folder::Own(own), args.iter().map(ToString::to_string).collect())
+    }
+
     /// A node over an existing folder, which stays.
     pub fn over(folder: &Path, extra_args: &[&str]) -> Self {
         Self::launch(Folder::Given(folder.to_owned()), extra_args.iter().map(ToString::to_string).collect())
@@ -94,19 +110,10 @@ impl Node {
         };
         let (data, control) = (address(), address());
         // Whatever comes after (a request log) must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let token = std::fs::read_to_string(path.join("token")).expect("the token").trim().to_owned();
-        Self { child, data, control, token, folder, extra_args }
-    }
-
-    /// The same node, with its compiled code in a folder that outlives the test run: for a guest of 10 MiB, which the
-    /// compiler of a test build needs half a minute for.
-    pub fn with_artifacts_kept(self) -> Self {
-        let (own, kept) = (self.dir().join("artifacts"), Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts"));
-        std::fs::create_dir_all(&kept).expect("a folder");
-        std::fs::remove_dir(&own).expect("a fresh node has no artifacts");
-        std::os::unix::fs::symlink(&kept, &own).expect("a link");
-        self
+        Self { child, data, control, token, folder, extra_args, output: Mutex::new(receiver) }
     }
 
     /// The data folder.
@@ -152,7 +159,7 @@ impl Node {
 
     /// Waits for the end; returns the exit code.
     pub fn wait(&mut self) -> Option<i32> {
-        self.child.wait().expect("the node ends").code()
+        until("the end of the node", || self.child.try_wait().expect("the node's state")).code()
     }
 
     /// Whether the process is still there.
@@ -182,15 +189,16 @@ impl Node {
 
     /// The same; returns the whole envelope, whatever it says.
     pub fn api_raw(&self, method: &str, path: &str, body: &Value) -> Value {
-        let path = format!("/client/v4/accounts/local/workers{path}");
-        let token = format!("Bearer {}", self.token);
-        let host = self.control.to_string();
-        let headers =
-            [("host", host.as_str()), ("authorization", token.as_str()), ("content-type", "application/json")];
         let text = if body.is_null() { String::new() } else { body.to_string() };
-        let reply = http::request(self.control, method, &path, &headers, text.as_bytes());
-        serde_json::from_str(&reply.text())
-            .unwrap_or_else(|error| panic!("{method} {path}: no JSON ({error}): {reply:?}"))
+        self.api_request(method, path, &[("content-type", "application/json")], text.as_bytes()).json()
+    }
+
+    /// The same, with headers and a body of the test's own; returns the reply as it came.
+    pub fn api_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let (host, token) = (self.control.to_string(), format!("Bearer {}", self.token));
+        let ours = [("host", host.as_str()), ("authorization", token.as_str())];
+        let path = format!("/client/v4/accounts/local/workers{path}");
+        http::request(self.control, method, &path, &[&ours, headers].concat(), body)
     }
 
     /// The code and the message of a refused call.
@@ -231,12 +239,7 @@ impl Node {
             metadata.as_object_mut().expect("an object").extend(more);
         }
         let (content_type, body) = http::multipart(&metadata.to_string(), name, bytes);
-        let path = format!("/client/v4/accounts/local/workers{path}");
-        let (host, token) = (self.control.to_string(), format!("Bearer {}", self.token));
-        let headers = [("host", host.as_str()), ("authorization", &token), ("content-type", &content_type)];
-        let reply = http::request(self.control, method, &path, &headers, &body);
-        serde_json::from_str(&reply.text())
-            .unwrap_or_else(|error| panic!("{method} {path}: no JSON ({error}): {reply:?}"))
+        self.api_request(method, path, &[("content-type", &content_type)], &body).json()
     }
 
     /// Deploys a split of versions.
@@ -267,6 +270,18 @@ impl Node {
         child.stdin.take().expect("piped").write_all(stdin).expect("standard input");
         child.wait_with_output().expect("the command ends")
     }
+}
+
+/// A node that is to refuse to start over `folder`: its exit code, and what it said.
+pub fn refused_to_start(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder)
+        .args(args)
+        .output()
+        .expect("the binary starts");
+    assert!(output.stdout.is_empty(), "it started: {}", String::from_utf8_lossy(&output.stdout));
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// The body of a deployments call.
@@ -319,7 +334,10 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("--- the node's log ---\n{}", self.log());
+            const LINES_MAX: usize = 40;
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- the node's log ---\n{}", lines[lines.len().saturating_sub(LINES_MAX)..].join("\n"));
         }
     }
 }

@@ -21,7 +21,11 @@ impl Peer {
             for mut stream in listener.incoming().flatten() {
                 let mut head = Vec::new();
                 let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
+                // What begins like TLS has no such end.
+                while !head.ends_with(b"\r\n\r\n")
+                    && !head.starts_with(b"\x16")
+                    && stream.read(&mut byte).is_ok_and(|count| count == 1)
+                {
                     head.extend_from_slice(&byte);
                 }
                 kept.lock().expect("no panic").push(String::from_utf8_lossy(&head).into_owned());

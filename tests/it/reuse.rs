@@ -1,0 +1,135 @@
+//! Whether an instance serves one request or many: by the kind of guest, unless the configuration says otherwise.
+
+use serde_json::json;
+
+use crate::harness::{Node, Upload, test_guest};
+
+fn reuse(wish: &str) -> Upload {
+    Upload::default().with("sluice", json!({ "instance_reuse": wish == "reuse" }))
+}
+
+/// What the guest has counted in a few requests, one after another.
+fn counts(node: &Node, worker: &str) -> Vec<String> {
+    (0..4).map(|_| node.get(worker, "/").text().trim().to_owned()).collect()
+}
+
+#[test]
+fn guests_of_wasi_0_2_are_fresh_unless_told_otherwise() {
+    let node = Node::logging(&[]);
+    let guest = test_guest("reuse-counter");
+    node.deploy_module("default", &guest, Upload::default());
+    node.deploy_module("fresh", &guest, reuse("fresh"));
+    node.deploy_module("reused", &guest, reuse("reuse"));
+    assert_eq!(counts(&node, "default"), ["1", "1", "1", "1"]);
+    assert_eq!(counts(&node, "fresh"), ["1", "1", "1", "1"]);
+    assert_eq!(counts(&node, "reused"), ["1", "2", "3", "4"]);
+    let reused = |worker: &str| -> Vec<f64> {
+        let records = node.records();
+        records.iter().filter(|record| record.text("worker") == worker).map(|record| record.number("reused")).collect()
+    };
+    node.record("the last", |record| record.text("worker") == "reused" && record.number("reused") == 3.0);
+    assert_eq!(reused("reused"), [0.0, 1.0, 2.0, 3.0]);
+    assert_eq!(reused("default"), [0.0; 4]);
+}
+
+#[test]
+fn guests_of_wasi_0_3_are_reused_unless_told_otherwise() {
+    let node = Node::logging(&[]);
+    let guest = test_guest("reuse-counter-async");
+    node.deploy_module("default", &guest, Upload::default());
+    node.deploy_module("fresh", &guest, reuse("fresh"));
+    node.deploy_module("reused", &guest, reuse("reuse"));
+    assert_eq!(counts(&node, "default"), ["1", "2", "3", "4"]);
+    assert_eq!(counts(&node, "reused"), ["1", "2", "3", "4"]);
+    assert_eq!(counts(&node, "fresh"), ["1", "1", "1", "1"]);
+    let last = node.record("the last", |record| record.text("worker") == "default" && record.number("reused") == 3.0);
+    assert_eq!(last.end(), "ok/");
+}
+
+#[test]
+fn one_instance_of_wasi_0_3_serves_many_requests_at_once() {
+    // One place: there can be no second instance.
+    let node = Node::with(&["--instance-slots", "1"]);
+    let guest = test_guest("reuse-counter-async");
+    node.deploy_module("many", &guest, Upload::default());
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..10).map(|_| scope.spawn(|| node.get("many", "/?wait=500"))).collect();
+        asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut seen: Vec<u32> = replies.iter().map(|reply| reply.text().trim().parse().unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=10).collect::<Vec<u32>>(), "not one instance");
+    let most = replies.iter().map(|reply| reply.header("x-in-flight").unwrap().parse::<u32>().unwrap()).max();
+    assert!(most > Some(5), "{most:?} at once");
+}
+
+/// A seat that is given up is taken by whoever waits, though no place for another instance is ever free.
+#[test]
+fn more_requests_than_an_instance_takes_at_once_wait_for_their_turn_in_it() {
+    let node = Node::with(&["--instance-slots", "1"]);
+    node.deploy_module("many", &test_guest("reuse-counter-async"), Upload::default());
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..60).map(|_| scope.spawn(|| node.get("many", "/?wait=300"))).collect();
+        asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut seen: Vec<u32> = replies.iter().filter_map(|reply| reply.text().trim().parse().ok()).collect();
+    seen.sort_unstable();
+    assert_eq!(
+        seen,
+        (1..=60).collect::<Vec<u32>>(),
+        "some were told to come back, or were answered by another instance"
+    );
+}
+
+#[test]
+fn a_fresh_instance_of_wasi_0_3_is_alone_with_its_request() {
+    let node = Node::start();
+    node.deploy_module("alone", &test_guest("reuse-counter-async"), reuse("fresh"));
+    let replies: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..10).map(|_| scope.spawn(|| node.get("alone", "/?wait=200"))).collect();
+        asking.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(replies.iter().all(|reply| reply.text() == "1\n" && reply.header("x-in-flight") == Some("1")));
+}
+
+#[test]
+fn an_instance_that_trapped_is_never_used_again() {
+    let node = Node::start();
+    node.deploy_module("async", &test_guest("trap-async"), reuse("reuse"));
+    node.deploy_module("sync", &test_guest("trap"), reuse("reuse"));
+    for _ in 0..5 {
+        for worker in ["async", "sync"] {
+            let text = node.get(worker, "/").text();
+            assert!(text.contains("`unreachable` instruction executed"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn instances_of_one_version_never_serve_another() {
+    let node = Node::start();
+    let guest = test_guest("reuse-counter");
+    let first = node.deploy_module("w", &guest, reuse("reuse"));
+    assert_eq!(counts(&node, "w"), ["1", "2", "3", "4"]);
+    // The same bytes, another version.
+    node.deploy_module("w", &guest, reuse("reuse"));
+    assert_eq!(counts(&node, "w"), ["1", "2", "3", "4"]);
+    // And back: the first version's instances may have waited for it, or be gone.
+    node.split("w", &[(&first, 100.0)]);
+    let counted: Vec<u32> = counts(&node, "w").iter().map(|text| text.parse().unwrap()).collect();
+    assert!(counted == [1, 2, 3, 4] || counted == [5, 6, 7, 8], "{counted:?}");
+}
+
+#[test]
+fn instances_that_wait_make_room_for_those_who_need_it() {
+    let node = Node::with(&["--instance-slots", "2"]);
+    let guest = test_guest("reuse-counter");
+    for n in 0..4 {
+        node.deploy_module(&format!("w{n}"), &guest, reuse("reuse"));
+    }
+    for round in 0..3 {
+        for n in 0..4 {
+            assert_eq!(node.get(&format!("w{n}"), "/").status, 200, "round {round}");
+        }
+    }
+}
