@@ -27,6 +27,7 @@ use crate::host::outbound::{Outbound, Policy};
 use crate::ingress::listener;
 use crate::ingress::respond;
 use crate::ingress::serve::{Door, Overrides, VersionHeader};
+use crate::kv::Kv;
 use crate::observe::Observer;
 use crate::observe::writer::LineWriter;
 use crate::store::{self, SqliteStore, Store};
@@ -117,6 +118,7 @@ struct Tasks {
     serving: JoinHandle<()>,
     controlling: JoinHandle<()>,
     sweeping: JoinHandle<io::Result<()>>,
+    sweeping_kv: JoinHandle<()>,
 }
 
 impl Settings {
@@ -184,11 +186,12 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let store = Arc::new(SqliteStore::open(dir).map_err(Error::Store)?);
     let token = token(&settings)?;
     let port: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
+    let kv = Kv::new(Arc::clone(&port), Arc::clone(&clock));
     let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
     let observer = Observer::new(Arc::clone(&clock), request_log(&settings)?);
     reopen_at_hangup(&settings, &observer);
     let outbound = Arc::new(Outbound::new(settings.outbound.clone()));
-    let fleet = fleet(&settings, &catalog, &outbound, &observer)?;
+    let fleet = fleet(&settings, &catalog, &outbound, &kv, &observer)?;
     let dispatcher =
         Dispatcher::new(Arc::clone(&catalog), Arc::clone(&fleet), Arc::clone(&observer), clock, respond::failed);
 
@@ -211,6 +214,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     };
     let api = control::Api {
         catalog: Arc::clone(&catalog),
+        kv: Arc::clone(&kv),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
         data_addr: data,
@@ -225,7 +229,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let serving = tokio::spawn(listener::run(data_listener, Arc::new(door), stop_data.clone(), settings.drain));
     let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
-    let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping };
+    let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
+    let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv };
     Ok(Running { data, control, token, override_token, overrides, observer, tasks, store, addresses_file })
 }
 
@@ -233,6 +238,7 @@ fn fleet(
     settings: &Settings,
     catalog: &Arc<Catalog>,
     outbound: &Arc<Outbound>,
+    kv: &Arc<Kv>,
     observer: &Arc<Observer>,
 ) -> Result<Arc<Fleet>, Error> {
     let engines = Engines::new(engines::Settings {
@@ -243,7 +249,7 @@ fn fleet(
     let folder = settings.data_dir.join("artifacts");
     let artifacts = Artifacts::open(folder.clone()).map_err(|source| Error::Write { path: folder, source })?;
     let modules = Arc::new(Modules(Arc::clone(catalog)));
-    Ok(Fleet::new(engines, artifacts, modules, Arc::clone(outbound), Arc::clone(observer)))
+    Ok(Fleet::new(engines, artifacts, modules, Arc::clone(outbound), Arc::clone(kv), Arc::clone(observer)))
 }
 
 async fn serve_control(listener: TcpListener, api: Arc<control::Api>, stop: CancellationToken) {
@@ -258,7 +264,7 @@ impl Running {
     /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(&self.addresses_file);
-        let Tasks { stop_data, stop_control, serving, mut controlling, sweeping } = self.tasks;
+        let Tasks { stop_data, stop_control, serving, mut controlling, sweeping, sweeping_kv } = self.tasks;
         stop_data.cancel();
         let _ = serving.await;
         // After the last request's record, which those who watch are to see.
@@ -271,6 +277,7 @@ impl Running {
             controlling.abort();
         }
         sweeping.abort();
+        sweeping_kv.abort();
         let observer = Arc::clone(&self.observer);
         let flush = move || observer.request_log.iter().for_each(LineWriter::flush);
         let _ = tokio::task::spawn_blocking(flush).await;

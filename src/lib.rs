@@ -19,6 +19,7 @@
 //! | engine | a process-wide wasmtime engine; a *version engine* is one version made ready to run in it: [`engine`] |
 //! | instance | one instantiated guest with its store |
 //! | binding | a named capability in a version's configuration: [`domain::config`] |
+//! | namespace | a KV namespace: keys with values, shared by all versions that are bound to it: [`kv`] |
 //! | node | one running Sluice process: [`app`] |
 //!
 //! # Floors
@@ -32,13 +33,14 @@
 //! | 0 | [`domain`] | words, numbers, rules | I/O, time of day, randomness, async, wasmtime, HTTP, serde |
 //! | 1 | [`clock`] | time | all else |
 //! | 2 | [`store`], [`observe`] | bytes and keys; counters and the request's record | how a worker is hosted |
-//! | 3 | [`catalog`], [`host`] | what is deployed; what a guest may ask for | sockets of clients; which instance runs |
-//! | 4 | [`engine`] | compiling, linking, instances, metering | routes, deployments, HTTP statuses |
-//! | 5 | `objects` (to come) | identity, single home, gates | the front door, the control API |
-//! | 6 | [`dispatch`] | event → decision → version engine → instance → outcome | who asked: a client or a worker |
-//! | 7 | [`ingress`], [`control`] | HTTP in and out | each other |
-//! | 8 | [`app`] | everyone, only to introduce them | decisions of its own |
-//! | 9 | [`cli`] | arguments, terminal | anything but `app`, the domain's words and the API's wire types |
+//! | 3 | [`kv`] | namespaces, keys, values, when they expire | who reads them |
+//! | 4 | [`catalog`], [`host`] | what is deployed; what a guest may ask for | sockets of clients; which instance runs |
+//! | 5 | [`engine`] | compiling, linking, instances, metering | routes, deployments, HTTP statuses |
+//! | 6 | `objects` (to come) | identity, single home, gates | the front door, the control API |
+//! | 7 | [`dispatch`] | event → decision → version engine → instance → outcome | who asked: a client or a worker |
+//! | 8 | [`ingress`], [`control`] | HTTP in and out | each other |
+//! | 9 | [`app`] | everyone, only to introduce them | decisions of its own |
+//! | 10 | [`cli`] | arguments, terminal | anything but `app`, the domain's words and the API's wire types |
 //!
 //! # The flow
 //!
@@ -65,6 +67,8 @@ pub mod clock;
 
 pub mod observe;
 pub mod store;
+
+pub mod kv;
 
 pub mod catalog;
 pub mod host;

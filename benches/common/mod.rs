@@ -24,6 +24,7 @@ use sluicegate::host::Body;
 use sluicegate::host::outbound::{Outbound, Policy};
 use sluicegate::host::ports::WorkerCaller;
 use sluicegate::ingress::respond;
+use sluicegate::kv::Kv;
 use sluicegate::observe::Observer;
 use sluicegate::store::MemoryStore;
 use tempfile::TempDir;
@@ -138,7 +139,7 @@ impl Node {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let catalog = catalog(folder.path()).await;
-        let observer = Observer::new(None);
+        let observer = Observer::new(Arc::new(SystemClock), None);
         let engines = Arc::new(Engines::new(Settings::default()).expect("engines"));
         let fleet = fleet(&engines, &catalog, &observer, &folder.path().join("artifacts"));
         let dispatcher = Dispatcher::new(
@@ -187,6 +188,7 @@ fn fleet(engines: &Arc<Engines>, catalog: &Arc<Catalog>, observer: &Arc<Observer
         Artifacts::open(artifacts.to_owned()).expect("a folder for artifacts"),
         Arc::new(Modules(Arc::clone(catalog))),
         Arc::new(Outbound::new(Policy::public())),
+        Kv::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock)),
         Arc::clone(observer),
     )
 }

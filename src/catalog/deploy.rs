@@ -11,6 +11,7 @@ use crate::domain::deployment::{CodeUpdate, Deployment, newest_live, trigger_of}
 use crate::domain::id::{BindingName, DeploymentId, VersionId, WorkerName};
 use crate::domain::split::Split;
 use crate::domain::version::{Provenance, Trigger, secrets_changed};
+use crate::kv;
 use crate::store::{Check, Write};
 
 /// What a caller asks for.
@@ -63,10 +64,11 @@ impl Catalog {
     /// last one stays, unless `if_match` says otherwise.
     ///
     /// # Errors
-    /// What is refused, by the rules `DEP-4`, `DEP-5`, `DEP-10` and `VER-9`; or what failed.
+    /// What is refused, by the rules `DEP-4`, `DEP-5`, `DEP-10`, `VER-9` and `RBK-7`; or what failed.
     pub async fn deploy(self: &Arc<Self>, worker: &WorkerName, wish: NewDeployment) -> Result<Deployed, Error> {
         let split = Split::from_percentages(&wish.entries).map_err(Error::Split)?;
         let name = worker.clone();
+        self.check_namespaces(&name, &split).await?;
         self.change(Subject::Worker(worker.clone()), "store the deployment", move |catalog, view| {
             let worker = admit(view, &name, &split, &wish)?;
             let number_of = |id| worker.version(id).map_or(0, |version| version.number);
@@ -87,6 +89,22 @@ impl Catalog {
             Ok(Step::Commit(changes, deployed))
         })
         .await
+    }
+
+    /// That no version of the split has lost a KV namespace (`RBK-7`). One that is deleted a moment later is lost to a version
+    /// that is live already, so this needs no part in the commit.
+    async fn check_namespaces(&self, name: &WorkerName, split: &Split) -> Result<(), Error> {
+        let view = self.view.load_full();
+        let versions = split.entries().iter().filter_map(|(version, _)| view.worker(name)?.version(*version));
+        for version in versions {
+            for (binding, namespace) in version.config.namespaces() {
+                if !kv::exists(&*self.store, namespace).await.map_err(Error::Kv)? {
+                    let (version, binding) = (version.id, binding.clone());
+                    return Err(Error::NamespaceGone { version, binding, namespace });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adds a deployment to `changes` and counts it in `head`.

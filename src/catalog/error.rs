@@ -5,9 +5,10 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::domain::config::Fault;
-use crate::domain::id::{Alias, BindingName, DeploymentId, VersionId, WorkerName};
+use crate::domain::id::{Alias, BindingName, DeploymentId, NamespaceId, VersionId, WorkerName};
 use crate::domain::route::{Hostname, RoutePattern};
 use crate::domain::{limits, split};
+use crate::kv;
 use crate::store;
 
 /// Everything that can be refused or fail. Numbers are the codes that clients know.
@@ -31,6 +32,11 @@ pub enum Error {
     /// 10210 (`VER-9`).
     #[error("version `{version}` cannot be deployed: it is not among the newest {max} versions", max = limits::DEPLOYABLE_VERSIONS)]
     NotDeployable { version: VersionId },
+    /// 10210 (`RBK-7`).
+    #[error(
+        "version `{version}` cannot be deployed: its binding `{binding}` names the KV namespace `{namespace}`, which was deleted"
+    )]
+    NamespaceGone { version: VersionId, binding: BindingName, namespace: NamespaceId },
     /// 10220 (`DEP-10`). Clients read the names out of this very text.
     #[error("the deployment restores older values of secrets; force it if that is meant. The following secrets have changed: {}", listed(.names))]
     SecretsChanged { names: Vec<BindingName> },
@@ -80,6 +86,9 @@ pub enum Error {
     SettingsTooLarge { bytes: usize },
     #[error("the configuration has {} faults, the first: {}", .0.len(), .0.first().map_or("", |fault| &fault.message))]
     Faults(Vec<Fault>),
+
+    #[error("cannot look for the version's KV namespaces")]
+    Kv(#[source] kv::Error),
 
     /// 10035 as well.
     #[error("cannot {attempt}: {attempts} times in a row someone else was faster; try again")]

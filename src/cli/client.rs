@@ -245,7 +245,7 @@ impl Api {
 
     // --- The envelope ---
 
-    fn url(&self, segments: &[&str]) -> Url {
+    pub(super) fn url(&self, segments: &[&str]) -> Url {
         let mut url = self.target.origin.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.clear().extend(["client", "v4", "accounts", ACCOUNT]).extend(segments);
@@ -258,7 +258,7 @@ impl Api {
     }
 
     /// The result, which must be there.
-    async fn send<T: DeserializeOwned>(
+    pub(super) async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         url: Url,
@@ -270,7 +270,7 @@ impl Api {
     }
 
     /// Sends what `fill` makes and opens the envelope of the answer.
-    async fn exchange<T: DeserializeOwned>(
+    pub(super) async fn exchange<T: DeserializeOwned>(
         &self,
         method: Method,
         url: Url,
@@ -295,6 +295,19 @@ impl Api {
         let result = envelope.result.filter(|value| !value.is_null()).map(serde_json::from_value).transpose();
         let result = result.with_context(|| format!("cannot understand the node's answer to `{what}`"))?;
         Ok((result, envelope.result_info))
+    }
+
+    /// The body of an answer that has no envelope; a refusal has one.
+    pub(super) async fn bytes(&self, url: Url) -> anyhow::Result<Vec<u8>> {
+        let request = self.http.get(url.clone()).bearer_auth(&self.target.token);
+        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|error| self.unreachable(error))?;
+        if status.is_success() {
+            return Ok(body.into());
+        }
+        let errors = serde_json::from_slice::<Envelope<Value>>(&body).map(|envelope| envelope.errors);
+        Err(Refused { status: status.as_u16(), errors: errors.unwrap_or_default() }.into())
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {

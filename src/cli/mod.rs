@@ -8,6 +8,7 @@ pub mod args;
 pub mod client;
 pub mod commands;
 pub mod fault;
+pub mod kv;
 pub mod names;
 pub mod project;
 pub mod refused;

@@ -49,6 +49,7 @@ impl Refused {
                 "the token is not this node's: set SLUICE_API_TOKEN to what stands in its data folder's file `token`"
             }
             10007 | 10090 => "`sluice deploy` in the project's folder makes the worker; is the name right?",
+            10041 => "`sluice kv namespace list` shows the namespaces, `sluice kv namespace create TITLE` makes one",
             10057 => "set the secrets first with `sluice secret put NAME`, or in this upload with `--secrets-file`",
             10071 => "`sluice versions list` shows the versions",
             10214 | 10215 => {

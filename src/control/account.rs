@@ -78,7 +78,6 @@ pub(super) async fn zones(query: Query) -> Answer<Value> {
 pub(super) async fn not_offered(uri: http::Uri) -> Fault {
     let what = [
         ("asset", "static assets are not offered; serve the files from the component"),
-        ("storage/kv", "KV namespaces are not offered yet"),
         ("queues", "there are no queues; call another worker by a service binding"),
         ("r2/", "there is no object store; call one by HTTP from the component"),
         ("d1/", "there is no database; call one by HTTP from the component"),

@@ -59,7 +59,9 @@ codes! {
     ContentType = 10001, UNSUPPORTED_MEDIA_TYPE;
     Parameter = 10004, BAD_REQUEST;
     WorkerUnknown = 10007, NOT_FOUND;
+    KeyUnknown = 10009, NOT_FOUND;
     Host = 10013, INTERNAL_SERVER_ERROR;
+    NamespaceTitle = 10014, BAD_REQUEST;
     WorkerName = 10016, BAD_REQUEST;
     RouteTaken = 10020, CONFLICT;
     Invalid = 10021, BAD_REQUEST;
@@ -67,6 +69,7 @@ codes! {
     TooLarge = 10027, PAYLOAD_TOO_LARGE;
     Conflict = 10035, CONFLICT;
     TooManyWorkers = 10037, FORBIDDEN;
+    NamespaceUnknown = 10041, NOT_FOUND;
     SecretUnknown = 10056, NOT_FOUND;
     Inherit = 10057, BAD_REQUEST;
     VersionUnknown = 10071, NOT_FOUND;
@@ -177,6 +180,14 @@ impl Fault {
         Self { code, errors, cause: None }
     }
 
+    /// The same fault, with the place in the request where it is.
+    pub(super) fn located(mut self, pointer: String) -> Self {
+        if let Some(first) = self.errors.first_mut() {
+            first.source = Some(ErrorSource { pointer });
+        }
+        self
+    }
+
     /// The same fault under another code, where the context says more than the catalog knew.
     pub(super) fn recoded(mut self, from: Code, to: Code) -> Self {
         if self.code == from {
@@ -234,6 +245,9 @@ impl From<catalog::Error> for Fault {
             E::VersionUnknown { .. } => (Code::VersionUnknown, "; `versions list` shows those there are"),
             E::DeploymentUnknown { .. } => (Code::DeploymentUnknown, "; `deployments list` shows those there are"),
             E::Split(_) | E::NotDeployable { .. } => (Code::Deployment, ""),
+            E::NamespaceGone { .. } => {
+                (Code::Deployment, "; what it held cannot come back, so upload a version with another namespace")
+            }
             E::SecretsChanged { .. } => (Code::SecretsChanged, ""),
             E::NotActive { .. } => (Code::PreconditionFailed, "; read the deployments again and decide again"),
             E::Conflict { .. } | E::Busy { .. } => (Code::Conflict, ""),
@@ -250,7 +264,7 @@ impl From<catalog::Error> for Fault {
             E::LatestVersion => (Code::LatestVersion, "; upload another first"),
             E::TooManyWorkers => (Code::TooManyWorkers, "; delete one first"),
             E::Faults(_) | E::Store { .. } | E::Commit { .. } | E::Io { .. } => return Self::below(error),
-            E::Record { .. } | E::KeyMissing { .. } | E::KeyDamaged { .. } | E::Random { .. } => {
+            E::Kv { .. } | E::Record { .. } | E::KeyMissing { .. } | E::KeyDamaged { .. } | E::Random { .. } => {
                 return Self::below(error);
             }
         };

@@ -279,6 +279,7 @@ fn draft_value(kind: &str, entry: &mut Map<String, Value>) -> Result<DraftValue,
         }
         "version_metadata" => DraftValue::VersionMetadata,
         "service" => DraftValue::Service { service: needed("service")?, entrypoint: take_text(entry, "entrypoint") },
+        "kv_namespace" => DraftValue::KvNamespace { namespace_id: needed("namespace_id")? },
         "inherit" => match take_text(entry, "version_id").as_deref() {
             None | Some("latest") => DraftValue::Inherit { old_name: take_text(entry, "old_name") },
             Some(_) => {
@@ -293,7 +294,6 @@ fn draft_value(kind: &str, entry: &mut Map<String, Value>) -> Result<DraftValue,
 fn hint(kind: &str) -> &'static str {
     match kind {
         "durable_object_namespace" => "Durable Objects are not offered yet; keep the state behind an HTTP service",
-        "kv_namespace" => "KV namespaces are not offered yet; use `vars` for small fixed data, or an HTTP service",
         "r2_bucket" => "there is no object store; call one by HTTP from the component",
         "d1" | "hyperdrive" => "there is no database; call one by HTTP from the component",
         "queue" => "there are no queues; call another worker by a service binding",
@@ -303,7 +303,9 @@ fn hint(kind: &str) -> &'static str {
         }
         "secret_key" => "keys are not offered; store the key as `secret_text`",
         "dispatch_namespace" => "dispatch namespaces are not offered; use a service binding",
-        _ => "remove it; offered are plain_text, json, secret_text, version_metadata, service and inherit",
+        _ => {
+            "remove it; offered are plain_text, json, secret_text, version_metadata, service, kv_namespace and inherit"
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! goes wrong becomes a code and a sentence in `fault`, and `codes.md` has a heading for each.
 //!
 //! This room must never show a secret's value, keep anything outside the catalog, or answer with anything but the envelope
-//! (only `/metrics` is text, the description is OpenAPI, and a tail is a stream of events).
+//! (only `/metrics` and the values of KV keys are bare, the description is OpenAPI, and a tail is a stream of events).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{any, delete, get, patch, post, put};
 
 use crate::catalog::Catalog;
+use crate::kv::Kv;
 use crate::observe::tail::Tails;
 
 mod account;
@@ -23,6 +24,7 @@ mod description;
 mod door;
 mod explain;
 mod fault;
+mod kv;
 mod metadata;
 mod parts;
 mod prover;
@@ -34,6 +36,7 @@ mod tails;
 mod triggers;
 mod upload;
 pub mod wire;
+pub mod wire_kv;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +47,7 @@ pub use prover::Prover;
 /// What the API stands on: the lead hands it over once, in `app`.
 pub struct Api {
     pub catalog: Arc<Catalog>,
+    pub kv: Arc<Kv>,
     pub prover: Arc<dyn Prover>,
     pub token: Token,
     /// Where workers answer: its port is in the URLs that are told.
@@ -60,8 +64,7 @@ pub struct Api {
 pub fn router(api: Arc<Api>) -> Router {
     let guarded = workers()
         .route("/client/v4/accounts/{account}", get(account::account))
-        .route("/client/v4/accounts/local/storage/kv/namespaces", get(account::none).post(account::not_offered))
-        .route("/client/v4/accounts/local/storage/kv/namespaces/{*rest}", any(account::not_offered))
+        .merge(kv::routes())
         .route("/client/v4/accounts/local/containers/applications", get(account::none))
         .route("/client/v4/accounts/local/queues", any(account::not_offered))
         .route("/client/v4/accounts/local/r2/{*rest}", any(account::not_offered))

@@ -241,7 +241,7 @@ fn too_large() -> Fault {
     Fault::new(Code::TooLarge, format!("the upload has more than {UPLOAD_BYTES_MAX} bytes, which is the limit"))
 }
 
-fn malformed(error: multer::Error) -> Fault {
+pub(super) fn malformed(error: multer::Error) -> Fault {
     use multer::Error as E;
     match error {
         E::StreamSizeExceeded { .. } => too_large(),
@@ -260,7 +260,7 @@ fn malformed(error: multer::Error) -> Fault {
 
 /// The body in small steps. The parser takes all that is ready before it looks for a boundary, and keeps what holds none: so it
 /// is given one chunk at a time, and no more than a bound while it finds nothing.
-struct Paced {
+pub(super) struct Paced {
     body: BodyDataStream,
     rest: Bytes,
     given: bool,
@@ -272,7 +272,7 @@ struct Paced {
 struct NoPart;
 
 impl Paced {
-    fn new(body: Body, gap: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(body: Body, gap: Arc<AtomicUsize>) -> Self {
         Self { body: body.into_data_stream(), rest: Bytes::new(), given: false, gap }
     }
 }

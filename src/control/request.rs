@@ -142,7 +142,12 @@ fn provenance(headers: &HeaderMap) -> Provenance {
 
 /// Reads a JSON body. `shape` says in a few words what was expected.
 pub(super) async fn json<T: DeserializeOwned>(body: Body, shape: &str) -> Outcome<T> {
-    let bytes = all(body).await?;
+    json_up_to(body, shape, API_BODY_BYTES_MAX).await
+}
+
+/// Reads a JSON body of at most `bytes_max` bytes.
+pub(super) async fn json_up_to<T: DeserializeOwned>(body: Body, shape: &str, bytes_max: usize) -> Outcome<T> {
+    let bytes = all(body, bytes_max).await?;
     serde_json::from_slice(&bytes).map_err(|error| undecodable(&error, "the body", shape))
 }
 
@@ -159,13 +164,13 @@ pub(super) fn undecodable(error: &serde_json::Error, what: &str, shape: &str) ->
 }
 
 /// All of a body that is no upload.
-pub(super) async fn all(mut body: Body) -> Outcome<Vec<u8>> {
+pub(super) async fn all(mut body: Body, bytes_max: usize) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(frame) = soon(body.frame()).await? {
         let frame = frame.map_err(cut_off)?;
         let Some(data) = frame.data_ref() else { continue };
-        if bytes.len() + data.len() > API_BODY_BYTES_MAX {
-            let message = format!("the body has more than {API_BODY_BYTES_MAX} bytes");
+        if bytes.len() + data.len() > bytes_max {
+            let message = format!("the body has more than {bytes_max} bytes");
             return Err(Fault::new(Code::TooLarge, message));
         }
         bytes.extend_from_slice(data);

@@ -179,6 +179,7 @@ fn binding(binding: &Binding) -> wire::Binding {
         BindingValue::Service { worker } => {
             ("service", json!({ "service": worker.as_str(), "environment": "production" }))
         }
+        BindingValue::KvNamespace { namespace } => ("kv_namespace", json!({ "namespace_id": namespace.to_string() })),
     };
     let rest = match rest {
         Value::Object(rest) => rest,

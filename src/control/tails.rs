@@ -25,6 +25,7 @@ use crate::control::request::{Params, Peer, all, undecodable};
 use crate::control::shape::{self, Answer};
 use crate::control::wire;
 use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::limits::API_BODY_BYTES_MAX;
 use crate::domain::outcome;
 use crate::observe::tail::filter::Filter;
 use crate::observe::tail::{End, OpenError, Reader, Tail, TailId};
@@ -50,7 +51,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Outcome<Answer<wire::Tail>> {
     let worker = known(&api, &params)?;
-    let body = all(body).await?;
+    let body = all(body, API_BODY_BYTES_MAX).await?;
     let wanted: wire::TailRequest = if body.is_empty() {
         wire::TailRequest::default()
     } else {
@@ -259,7 +260,7 @@ async fn stream(
         };
         let sent = tokio::select! {
             sent = tokio::time::timeout(SEND_MAX, events.send(message)) => sent,
-            end = reader.ended() => return Parting::End(end),
+            end = reader.deleted() => return Parting::End(end),
         };
         if !matches!(sent, Ok(Ok(()))) {
             return Parting::Client;

@@ -18,7 +18,7 @@ use crate::control::metadata::{Call, Metadata};
 use crate::control::parts::{self, Module, Parts, plain, shown};
 use crate::control::request::{Caller, Params, Query};
 use crate::control::shape::{self, Answer};
-use crate::control::{Api, wire};
+use crate::control::{Api, kv, wire};
 use crate::domain::config::{Config, Inheritance};
 use crate::domain::id::WorkerName;
 use crate::domain::module::ModuleDigest;
@@ -213,6 +213,7 @@ async fn publish(
     let mut proven: Option<(Config, Proven)> = None;
     for _ in 0..ATTEMPTS {
         let Resolved { config, previous } = resolve(api, worker, metadata, inheritance)?;
+        kv::all_exist(api, &config).await?;
         let (proof, is_adopted) = match proven.take() {
             Some((same, proof)) if same == config => (proof, true),
             // The file has its final name since the attempt before.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::id::{BindingName, WorkerName};
+use crate::domain::id::{BindingName, NamespaceId, WorkerName};
 use crate::domain::limits::{BINDINGS_MAX, CPU_TIME_MAX, SUBREQUESTS_MAX, VALUE_BYTES_MAX};
 
 /// A valid configuration. Immutable, shared by whoever runs the version (`V1`).
@@ -44,6 +44,8 @@ pub enum BindingValue {
     VersionMetadata,
     /// Another worker; its own deployment chooses the version (`SEL-16`).
     Service { worker: WorkerName },
+    /// A KV namespace, which is the same whichever version is bound to it (`VER-2`).
+    KvNamespace { namespace: NamespaceId },
 }
 
 /// A secret's value. Neither `Debug` nor any message shows it, and its memory is wiped when it is dropped.
@@ -98,6 +100,9 @@ pub enum DraftValue {
     Service {
         service: String,
         entrypoint: Option<String>,
+    },
+    KvNamespace {
+        namespace_id: String,
     },
     /// The binding of this name, or of `old_name`, of the version before (`UPL-3`).
     Inherit {
@@ -198,7 +203,9 @@ impl Config {
             let keeps = match binding.value {
                 BindingValue::Text(_) | BindingValue::Json(_) => draft.keep.variables,
                 BindingValue::Secret(_) => draft.keep.secrets,
-                BindingValue::VersionMetadata | BindingValue::Service { .. } => false,
+                BindingValue::VersionMetadata | BindingValue::Service { .. } | BindingValue::KvNamespace { .. } => {
+                    false
+                }
             };
             if keeps && !named.contains(binding.name.as_str()) {
                 bindings.push(binding.clone());
@@ -273,6 +280,22 @@ impl Config {
     pub fn version_metadata(&self) -> Option<&BindingName> {
         self.bindings.iter().find(|binding| binding.value == BindingValue::VersionMetadata).map(|binding| &binding.name)
     }
+
+    /// The KV namespaces, each with the binding that gives it.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&BindingName, NamespaceId)> {
+        self.bindings.iter().filter_map(|binding| match binding.value {
+            BindingValue::KvNamespace { namespace } => Some((&binding.name, namespace)),
+            _ => None,
+        })
+    }
+}
+
+impl BindingValue {
+    /// Whether a guest reaches it at `http://<binding>.internal`.
+    #[must_use]
+    pub fn has_address(&self) -> bool {
+        matches!(self, Self::Service { .. } | Self::KvNamespace { .. })
+    }
 }
 
 // === impl resolution ===
@@ -315,6 +338,14 @@ fn resolve_binding(
         }
         DraftValue::VersionMetadata => BindingValue::VersionMetadata,
         DraftValue::Service { service, entrypoint } => resolve_service(service, entrypoint.as_deref(), path, faults)?,
+        DraftValue::KvNamespace { namespace_id } => match namespace_id.parse() {
+            Ok(namespace) => BindingValue::KvNamespace { namespace },
+            Err(error) => {
+                faults
+                    .invalid(format!("{path}.namespace_id"), format!("{error}; `sluice kv namespace list` shows them"));
+                return None;
+            }
+        },
         DraftValue::Inherit { old_name } => {
             let source = old_name.as_deref().unwrap_or(&entry.name);
             let found =
@@ -400,7 +431,7 @@ fn check_names(bindings: &[Binding], faults: &mut Faults) {
     for binding in bindings {
         if !seen.insert(&binding.name) {
             faults.invalid("bindings".into(), format!("the name `{}` is bound twice", binding.name));
-        } else if matches!(binding.value, BindingValue::Service { .. })
+        } else if binding.value.has_address()
             && let Some(other) = addresses.insert(binding.name.as_str().to_ascii_lowercase(), &binding.name)
         {
             let address = binding.name.as_str().to_ascii_lowercase();
@@ -487,6 +518,10 @@ mod tests {
         let faults = Config::resolve(&draft(vec![("Api", service()), ("API", service())]), None, Inheritance::Strict)
             .unwrap_err();
         assert!(faults[0].message.contains("http://api.internal"), "{faults:?}");
+        let namespace = DraftValue::KvNamespace { namespace_id: "0".repeat(32) };
+        let mixed = draft(vec![("NOTES", namespace), ("notes", service())]);
+        let faults = Config::resolve(&mixed, None, Inheritance::Strict).unwrap_err();
+        assert!(faults[0].message.contains("http://notes.internal"), "{faults:?}");
         // Variables have no address.
         let vars = draft(vec![("Api", DraftValue::Text(String::new())), ("API", service())]);
         assert!(Config::resolve(&vars, None, Inheritance::Strict).is_ok());

@@ -19,6 +19,8 @@ pub enum Error {
     Alias(String),
     #[error("`{0}` is not an id: expected a UUID such as `dc8dcd28-271b-4367-9840-6c244f84cb40`")]
     Uuid(String),
+    #[error("`{0}` is not a namespace's id: expected 32 hexadecimal digits, lower case")]
+    Namespace(String),
 }
 
 /// The name of a worker: what a user deploys, and a label of a host name (`<worker>.localhost`).
@@ -126,6 +128,47 @@ impl DeploymentId {
     }
 }
 
+/// The id of a KV namespace: 32 lower-case hexadecimal digits. It stays when the namespace is renamed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamespaceId([u8; 16]);
+
+impl NamespaceId {
+    /// An id from 16 bytes that the caller drew at random, or that were stored.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, as they are stored.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl FromStr for NamespaceId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let digits = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+        let number = Some(text).filter(|text| text.len() == 32 && text.bytes().all(digits));
+        let number = number.and_then(|text| u128::from_str_radix(text, 16).ok());
+        number.map(|number| Self(number.to_be_bytes())).ok_or_else(|| Error::Namespace(shortened(text)))
+    }
+}
+
+impl fmt::Display for NamespaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for NamespaceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 // === impl text forms ===
 
 /// Reads a UUID in its hyphenated or its 32-digit form, of either case.
@@ -209,5 +252,14 @@ mod tests {
         assert_eq!("DC8DCD28271B436798406C244F84CB40".parse::<VersionId>().unwrap(), id);
         assert!("dc8dcd28".parse::<VersionId>().is_err());
         assert!("{dc8dcd28-271b-4367-9840-6c244f84cb40}".parse::<VersionId>().is_err());
+    }
+
+    #[test]
+    fn namespace_ids_are_32_lower_case_digits() {
+        let text = "00ff0000000000000000000000000abc";
+        assert_eq!(text.parse::<NamespaceId>().unwrap().to_string(), text);
+        for bad in ["", "00ff", &text.to_uppercase(), &format!("{text}0"), "+0ff0000000000000000000000000abc"] {
+            assert!(bad.parse::<NamespaceId>().is_err(), "{bad}");
+        }
     }
 }

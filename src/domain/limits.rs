@@ -56,6 +56,27 @@ pub const VALUE_BYTES_MAX: usize = 5 * 1024;
 /// Secrets in one bulk call (`SEC-6`).
 pub const SECRETS_BULK_MAX: usize = 100;
 
+// --- KV ---
+
+/// Bytes of a key (Cloudflare's).
+pub const KV_KEY_BYTES_MAX: usize = 512;
+/// Bytes of a value (Cloudflare's: 25 MiB).
+pub const KV_VALUE_BYTES_MAX: u64 = 25 * 1024 * 1024;
+/// Bytes of the JSON that is kept with a value (Cloudflare's).
+pub const KV_METADATA_BYTES_MAX: usize = 1024;
+/// Bytes of a namespace's title (Cloudflare's).
+pub const KV_TITLE_BYTES_MAX: usize = 512;
+/// Namespaces of a node, as many as Cloudflare's accounts have: bounds what a listing holds.
+pub const KV_NAMESPACES_MAX: usize = 1000;
+/// The shortest life that can be asked for (Cloudflare's). Absolute times lie as far ahead.
+pub const KV_LIFE_MIN: Duration = Duration::from_secs(60);
+/// Keys in one page of a list (Cloudflare's).
+pub const KV_LIST_MAX: usize = 1000;
+/// Keys in one bulk call (Cloudflare's; wrangler sends 1,000).
+pub const KV_BULK_KEYS_MAX: usize = 10_000;
+/// Bytes of one bulk call, on its way in or out (Cloudflare's: 100 MB): it is in memory as a whole.
+pub const KV_BULK_BYTES_MAX: usize = 100 * 1000 * 1000;
+
 // --- Running ---
 
 /// Linear memory of an instance; part of the engine's configuration (`--guest-memory`).
@@ -112,5 +133,6 @@ pub fn version_instances_max(instances: u32) -> usize {
 }
 
 const _: () = assert!(MODULE_BYTES_MAX < UPLOAD_BYTES_MAX);
+const _: () = assert!(KV_VALUE_BYTES_MAX < KV_BULK_BYTES_MAX as u64);
 const _: () = assert!(SLOTS.is_multiple_of(100));
 const _: () = assert!(VERSION_PERMITS <= INSTANCES as usize);

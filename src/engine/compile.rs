@@ -230,6 +230,7 @@ fn is_offered(import: &str, kind: GuestKind) -> bool {
     let (name, version) = parts(import);
     match name {
         "wasi:config/store" => version == "0.2.0-rc.1",
+        _ if name.starts_with("wasi:keyvalue/") => version == "0.2.0-draft" && OFFERED_02.contains(&name),
         _ if name.starts_with("sluice:") => {
             version == "0.1.0"
                 && (OFFERED_02.contains(&name) || kind == GuestKind::Wasi03 && OFFERED_03.contains(&name))
@@ -244,9 +245,6 @@ fn is_offered(import: &str, kind: GuestKind) -> bool {
 /// What to say of a missing import: the reason if we know one, else the nearest that is offered.
 fn nearest(import: &str) -> String {
     let (name, version) = parts(import);
-    if name.starts_with("wasi:keyvalue/") {
-        return "KV namespaces are not offered yet".into();
-    }
     if name.starts_with("sluice:") && (name.contains("object") || name.contains("durable")) {
         return "Durable Objects are not offered yet".into();
     }
@@ -254,6 +252,7 @@ fn nearest(import: &str) -> String {
     if let Some((_, other)) = offered().find(|(offered, _)| *offered == name) {
         let other = match name {
             "wasi:config/store" => "0.2.0-rc.1",
+            _ if name.starts_with("wasi:keyvalue/") => "0.2.0-draft",
             _ if name.starts_with("sluice:") => "0.1.0",
             _ => other,
         };
@@ -304,7 +303,8 @@ mod tests {
     fn all_missing_imports_are_listed_with_the_nearest_offered() {
         let wat = r#"(component
             (import "wasi:htp/types@0.2.0" (instance))
-            (import "wasi:keyvalue/store@0.2.0-draft" (instance))
+            (import "wasi:keyvalue/store@0.2.0-draft2" (instance))
+            (import "wasi:keyvalue/batch@0.2.0-draft" (instance))
             (import "wasi:config/store@0.2.0-draft" (instance))
             (import "acme:db/queries@1.0.0" (instance))
             (import "wasi:io/poll@0.2.3" (instance $ok))
@@ -312,13 +312,13 @@ mod tests {
         let message = refused(wat.as_bytes());
         for part in [
             "wasi:htp/types@0.2.0` (the nearest offered is `wasi:http/types@0.2`",
-            "KV namespaces",
+            "`wasi:keyvalue/store@0.2.0-draft` is",
             "`wasi:config/store@0.2.0-rc.1` is",
             "acme:db/queries@1.0.0` (nothing like it",
         ] {
             assert!(message.contains(part), "{message}");
         }
-        assert!(!message.contains("wasi:io/poll"));
+        assert!(!message.contains("wasi:io/poll") && !message.contains("wasi:keyvalue/batch"));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::host::Environment;
 use crate::host::environment::Metadata;
 use crate::host::outbound::Outbound;
 use crate::host::ports::WorkerCaller;
+use crate::kv::Kv;
 use crate::observe::Observer;
 
 /// How often idle instances and versions are looked for.
@@ -45,6 +46,7 @@ pub struct Fleet {
     pub(super) artifacts: Artifacts,
     modules: Arc<dyn ModuleSource>,
     pub(super) outbound: Arc<Outbound>,
+    kv: Arc<Kv>,
     observer: Arc<Observer>,
     /// Read by every request without waiting; replaced as a whole when a version comes or goes.
     ready: ArcSwap<HashMap<VersionId, Arc<Slot>>>,
@@ -64,6 +66,7 @@ impl Fleet {
         artifacts: Artifacts,
         modules: Arc<dyn ModuleSource>,
         outbound: Arc<Outbound>,
+        kv: Arc<Kv>,
         observer: Arc<Observer>,
     ) -> Arc<Self> {
         let fleet = Self {
@@ -71,6 +74,7 @@ impl Fleet {
             artifacts,
             modules,
             outbound,
+            kv,
             observer,
             ready: ArcSwap::default(),
             changing: Mutex::default(),
@@ -101,8 +105,8 @@ impl Fleet {
         let made = slot.get_or_try_init(|| async {
             let linked = self.link(version.module.digest, version.module.kind).await?;
             let about = Metadata::of(version);
-            let environment =
-                Environment::bind(&about, &version.config, Arc::clone(workers), Arc::clone(&self.outbound));
+            let (outbound, kv) = (Arc::clone(&self.outbound), Some(Arc::clone(&self.kv)));
+            let environment = Environment::bind(&about, &version.config, Arc::clone(workers), outbound, kv);
             let metrics = self.observer.metrics.of(worker, version.id);
             let engine = VersionEngine::new(Arc::clone(version), linked, Arc::new(environment), &self.engines, metrics);
             engine.last_used.store(sweep, Ordering::Relaxed);

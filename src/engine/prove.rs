@@ -77,7 +77,7 @@ impl Prover {
         // The version has no id yet; one that is plainly none stands in for it.
         let about = Metadata { id: uuid::Uuid::nil().to_string(), tag: String::new(), timestamp: String::new() };
         let outbound = Arc::clone(&self.fleet.outbound);
-        let environment = Environment::bind(&about, config, Arc::new(NoWorkers), outbound);
+        let environment = Environment::bind(&about, config, Arc::new(NoWorkers), outbound, None);
         let memory_bytes_max = self.fleet.engines.settings.guest_memory_bytes;
         let kit = self.fleet.engines.kit(linked.kind());
         let _slot = kit.slots.acquire().await.map_err(|_| Refusal::host("the node is stopping"))?;

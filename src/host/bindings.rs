@@ -37,3 +37,21 @@ pub mod worker_p2 {
         imports: { default: trappable },
     });
 }
+
+/// `wasi:keyvalue`, for guests of both kinds.
+pub mod keyvalue {
+    wasmtime::component::bindgen!({
+        inline: "
+            package sluice:host-keyvalue;
+            world host {
+                import wasi:keyvalue/store@0.2.0-draft;
+                import wasi:keyvalue/atomics@0.2.0-draft;
+                import wasi:keyvalue/batch@0.2.0-draft;
+            }
+        ",
+        path: "wit/sluice-worker-p2",
+        world: "sluice:host-keyvalue/host",
+        imports: { default: async | trappable },
+        with: { "wasi:keyvalue/store.bucket": crate::host::kv::Bucket },
+    });
+}

@@ -8,8 +8,10 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use crate::domain::config::{BindingValue, Config};
 use crate::domain::id::WorkerName;
 use crate::domain::version::Version;
+use crate::host::kv::Namespaces;
 use crate::host::outbound::Outbound;
 use crate::host::ports::WorkerCaller;
+use crate::kv::Kv;
 
 /// The bound capabilities of one version.
 pub struct Environment {
@@ -21,6 +23,7 @@ pub struct Environment {
     pub metadata: Option<Metadata>,
     /// Service bindings by lower-case name: URL parsers lower-case hosts.
     services: HashMap<String, WorkerName>,
+    pub namespaces: Namespaces,
     pub workers: Arc<dyn WorkerCaller>,
     pub outbound: Arc<Outbound>,
 }
@@ -44,9 +47,15 @@ impl Metadata {
 }
 
 impl Environment {
-    /// Binds `config` for the version that `about` describes.
+    /// Binds `config` for the version that `about` describes. Without `kv` its namespaces are closed to it.
     #[must_use]
-    pub fn bind(about: &Metadata, config: &Config, workers: Arc<dyn WorkerCaller>, outbound: Arc<Outbound>) -> Self {
+    pub fn bind(
+        about: &Metadata,
+        config: &Config,
+        workers: Arc<dyn WorkerCaller>,
+        outbound: Arc<Outbound>,
+        kv: Option<Arc<Kv>>,
+    ) -> Self {
         let mut variables_list = Vec::new();
         let mut services = HashMap::new();
         let mut metadata = None;
@@ -63,10 +72,13 @@ impl Environment {
                 BindingValue::Service { worker } => {
                     services.insert(name.to_ascii_lowercase(), worker.clone());
                 }
+                // Below, all at once.
+                BindingValue::KvNamespace { .. } => {}
             }
         }
         let variables = variables_list.iter().cloned().collect();
-        Self { variables_list, variables, metadata, services, workers, outbound }
+        let namespaces = Namespaces::bind(config, kv);
+        Self { variables_list, variables, metadata, services, namespaces, workers, outbound }
     }
 
     /// The worker bound by this name, whatever its case.

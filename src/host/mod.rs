@@ -11,6 +11,7 @@ pub mod bindings;
 pub mod call;
 pub mod environment;
 pub mod idle;
+pub mod kv;
 pub mod logs;
 pub mod outbound;
 pub mod ports;
@@ -61,6 +62,9 @@ pub const OFFERED_02: &[&str] = &[
     "wasi:sockets/udp",
     "wasi:sockets/udp-create-socket",
     "wasi:config/store",
+    "wasi:keyvalue/store",
+    "wasi:keyvalue/atomics",
+    "wasi:keyvalue/batch",
     "sluice:worker-p2/version-metadata",
 ];
 
@@ -103,6 +107,7 @@ pub fn link(linker: &mut Linker<State>, kind: GuestKind) -> wasmtime::Result<()>
     wasmtime_wasi_config::add_to_linker(linker, |state| {
         wasmtime_wasi_config::WasiConfig::from(&state.environment.variables)
     })?;
+    kv::guest::link(linker)?;
     sluice::link_02(linker)?;
     if kind == GuestKind::Wasi03 {
         wasmtime_wasi::p3::add_to_linker(linker)?;

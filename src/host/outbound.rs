@@ -1,6 +1,6 @@
 //! Requests that a guest sends: to other workers by address, and to the network by policy.
 //!
-//! `http://<binding>.internal/…` goes to the service binding of that name; anything else to the network, if the node's policy
+//! `http://<binding>.internal/…` goes to the service or the KV namespace bound by that name; anything else to the network, if the node's policy
 //! lets it. Addresses are checked after the name is resolved and before a connection is made, so that a name cannot point at
 //! what a number may not reach.
 
@@ -24,7 +24,7 @@ use tower_service::Service;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 
-use crate::domain::id::WorkerName;
+use crate::domain::id::{NamespaceId, WorkerName};
 use crate::domain::limits::{BODY_IDLE_MAX, CALL_DEPTH_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::host::Body;
 use crate::host::call::Call;
@@ -71,6 +71,7 @@ struct Gate {
 /// Where a request goes.
 pub enum Target {
     Worker(WorkerName),
+    Namespace(NamespaceId),
     Network,
 }
 
@@ -250,7 +251,8 @@ impl Service<Name> for Resolver {
                 vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]
             } else {
                 // The kind tells it apart from whatever else goes wrong while connecting.
-                let unresolved = |error| std::io::Error::new(std::io::ErrorKind::NotFound, error);
+                let unresolved =
+                    |error: std::io::Error| std::io::Error::new(std::io::ErrorKind::NotFound, error.to_string());
                 tokio::net::lookup_host((name.as_str(), 0)).await.map_err(unresolved)?.collect()
             };
             let allowed: Vec<SocketAddr> =
@@ -344,6 +346,7 @@ pub fn send(
             })
             .boxed()
         }
+        Target::Namespace(namespace) => environment.namespaces.answer(namespace, request).map(Ok).boxed(),
         Target::Network => {
             if let Err(error) = environment.outbound.check(request.uri()) {
                 return ready(Err(error)).boxed();
@@ -432,7 +435,10 @@ impl Hooks {
         let Some(binding) = strip_suffix_ignore_case(host, INTERNAL_SUFFIX) else { return Ok(Target::Network) };
         match self.environment.service(binding) {
             Some(worker) => Ok(Target::Worker(worker.clone())),
-            None => Err(Error::DestinationNotFound),
+            None => match self.environment.namespaces.get(binding) {
+                Some(namespace) => Ok(Target::Namespace(namespace)),
+                None => Err(Error::DestinationNotFound),
+            },
         }
     }
 }

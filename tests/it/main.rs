@@ -13,6 +13,8 @@ mod harness;
 
 mod clocks;
 mod corpus;
+mod crash;
+mod damage;
 mod deployments;
 mod drain;
 mod explain;

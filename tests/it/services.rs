@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{KEY, Node, OVERRIDES, Upload, Version, example, test_guest};
+use crate::harness::{KEY, Node, OVERRIDES, Upload, Version, example, http, test_guest};
 
 /// A `fan-out` that calls these bindings, each bound to a worker.
 fn caller(node: &Node, worker: &str, services: &[(&str, &str)]) -> Version {
@@ -203,4 +203,81 @@ fn a_service_binding_that_asks_for_what_we_have_not_is_refused() {
         json!([{"type": "service", "name": "API", "service": "a"}, {"type": "service", "name": "api", "service": "b"}]);
     let reply = node.upload("PUT", "/scripts/w", &example("fan-out"), Upload::bindings(two));
     assert_eq!(reply["success"], false, "{reply:#}");
+}
+
+#[test]
+fn an_override_goes_through_two_floors_and_a_version_host_calls_what_is_deployed() {
+    let node = Node::telling(&[]);
+    let (old, new) = callee(&node, "back", 0.0);
+    let front = caller(&node, "front", &[("API", "back")]);
+    caller(&node, "above", &[("FRONT", "front")]);
+    let reply = node.request("GET", "above", "/", &[(OVERRIDES, &new.overriding("back"))], b"");
+    assert!(reply.text().starts_with("FRONT: 200 API: 200 new") && reply.text().contains(&new.id), "{reply:?}");
+    assert!(node.get(&format!("{}-front", &front.id[..8]), "/").text().contains(&old.id));
+}
+
+#[test]
+fn a_guest_of_wasi_0_2_has_the_same_addresses_whatever_the_policy_outside() {
+    let node = Node::with(&["--outbound", "none"]);
+    node.hello_versions("hello", 1);
+    let bindings = json!([{"type": "service", "name": "Api", "service": "hello"}]);
+    node.deploy_module("front", &test_guest("outbound"), Upload::bindings(bindings));
+    let by = |url: &str| node.request("GET", "front", "/", &[("x-url", url)], b"");
+    for url in ["http://api.internal/", "http://API.Internal/some/path?x=1"] {
+        let reply = by(url);
+        assert_eq!((reply.status, reply.text().as_str()), (200, "Hello, World!\n"), "{url}");
+    }
+    assert_eq!(by(&format!("http://{}/", node.data)).status, 502);
+    assert_eq!(by("http://unbound.internal/").status, 502);
+}
+
+#[test]
+fn a_callee_without_a_deployment_and_an_unbound_name_are_errors_of_those_calls() {
+    let node = Node::start();
+    node.hello_versions("hello", 1);
+    let (kind, body) =
+        http::multipart_of(r#"{"main_module":"draft"}"#, &[("draft", "application/javascript+module", b"")]);
+    let made = node.api_request("PUT", "/scripts/draft", &[("content-type", &kind)], &body);
+    assert_eq!(made.status, 200, "{made:?}");
+    let bindings = json!([
+        {"type": "plain_text", "name": "TARGETS", "text": "DRAFT,UNBOUND,ok"},
+        {"type": "service", "name": "DRAFT", "service": "draft"},
+        // A name is found in any case, too.
+        {"type": "service", "name": "OK", "service": "hello"},
+    ]);
+    node.deploy_module("front", &example("fan-out"), Upload::bindings(bindings));
+    let answer = node.get("front", "/").text();
+    let lines: Vec<&str> = answer.lines().collect();
+    assert!(lines[0].starts_with("DRAFT: 404 worker `draft` has no deployment"), "{answer}");
+    assert_eq!(lines[1..], ["UNBOUND: error ErrorCode::ConfigurationError", "ok: 200 Hello, World!"]);
+}
+
+#[test]
+fn many_loops_at_once_and_one_that_branches_are_no_one_elses_affair() {
+    let mut node = Node::start();
+    node.hello_versions("hello", 1);
+    caller(&node, "loop", &[("NEXT", "loop")]);
+    std::thread::scope(|scope| {
+        let loops: Vec<_> = (0..40).map(|_| scope.spawn(|| node.get("loop", "/"))).collect();
+        for _ in 0..20 {
+            assert_eq!(node.get("hello", "/").text(), "Hello, World!\n");
+        }
+        for reply in loops {
+            let reply = reply.join().expect("an answer");
+            assert!(
+                reply.status == 503 || reply.text().ends_with("NEXT: error ErrorCode::LoopDetected\n"),
+                "{reply:?}"
+            );
+        }
+    });
+    // Each call makes two: what ends them must come long before they are 65,536.
+    let bindings = json!([
+        {"type": "plain_text", "name": "TARGETS", "text": "NEXT,NEXT"},
+        {"type": "service", "name": "NEXT", "service": "tree"},
+    ]);
+    node.deploy_module("tree", &example("fan-out"), Upload::bindings(bindings));
+    let reply = node.get("tree", "/");
+    assert!(matches!(reply.status, 200 | 503), "{reply:?}");
+    assert!(node.is_alive());
+    assert_eq!(node.get("hello", "/").text(), "Hello, World!\n");
 }

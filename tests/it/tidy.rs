@@ -8,6 +8,7 @@ const FLOORS: &[&[&str]] = &[
     &["domain"],
     &["clock"],
     &["observe", "store"],
+    &["kv"],
     &["catalog", "host"],
     &["engine"],
     &["objects"],

@@ -155,9 +155,6 @@ fn what_cannot_run_is_refused_in_one_sentence_and_nothing_of_it_stays() {
             for fragment in fragments {
                 assert!(message.contains(fragment), "{what}: `{fragment}` is not in: {message}");
             }
-            if path == "/scripts/new" {
-                println!("{what}: {message}");
-            }
         }
         let after = (files(&node), versions(&node, "here"), node.api("GET", "/scripts", &Value::Null));
         assert_eq!(after, before, "{what}");

@@ -61,6 +61,7 @@ enum ValueRecord {
     SecretText { sealed: String },
     VersionMetadata,
     Service { service: String },
+    KvNamespace { namespace_id: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -159,6 +160,7 @@ fn config_record(config: &Config, worker: &WorkerName, sealer: &Sealer) -> Resul
             }
             BindingValue::VersionMetadata => ValueRecord::VersionMetadata,
             BindingValue::Service { worker } => ValueRecord::Service { service: worker.to_string() },
+            BindingValue::KvNamespace { namespace } => ValueRecord::KvNamespace { namespace_id: namespace.to_string() },
         };
         Ok(BindingRecord { name: binding.name.to_string(), value })
     };
@@ -189,6 +191,9 @@ fn config(record: ConfigRecord, worker: &WorkerName, sealer: &Sealer) -> Result<
             }
             ValueRecord::VersionMetadata => BindingValue::VersionMetadata,
             ValueRecord::Service { service } => BindingValue::Service { worker: parse("service", &service)? },
+            ValueRecord::KvNamespace { namespace_id } => {
+                BindingValue::KvNamespace { namespace: parse("namespace_id", &namespace_id)? }
+            }
         };
         Ok(Binding { name, value })
     };
@@ -233,6 +238,7 @@ mod tests {
                     binding("S", BindingValue::Secret(SecretText::new("hunter2".into()))),
                     binding("M", BindingValue::VersionMetadata),
                     binding("B", BindingValue::Service { worker: "other".parse().unwrap() }),
+                    binding("K", BindingValue::KvNamespace { namespace: "0f".repeat(16).parse().unwrap() }),
                 ],
                 compatibility_date: Some("2026-01-01".into()),
                 compatibility_flags: vec!["nodejs_compat".into()],

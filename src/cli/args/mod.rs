@@ -1,6 +1,7 @@
 //! What can be typed: wrangler's grammar, and what wrangler has not. Nothing is decided here; [`super::settings`] says what
 //! the words mean and [`super::commands`] does it. No command ever asks a question.
 
+mod kv;
 mod tail;
 mod versions;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use kv::{BesideArgs, KvBulkCommand, KvCommand, KvKeyCommand, KvNamespaceCommand, NamespaceArgs};
 pub use tail::{TailArgs, TailFormat, TailStatus};
 pub use versions::{
     DeploymentsCommand, ListArgs, NoteArgs, RollbackArgs, SecretBulkArgs, SecretCommand, SecretPutArgs,
@@ -74,6 +76,11 @@ pub enum Command {
     Secret {
         #[command(subcommand)]
         command: SecretCommand,
+    },
+    /// Key-value namespaces and what they hold
+    Kv {
+        #[command(subcommand)]
+        command: KvCommand,
     },
     /// Watch a worker's requests as they end: their outcomes, what the guest printed, what it failed with
     Tail(TailArgs),
@@ -288,6 +295,20 @@ mod tests {
             "sluice rollback dc8dcd28 --yes",
             "sluice secret bulk secrets.json -e live",
             "sluice delete w --force",
+            "sluice kv namespace create notes --json",
+            "sluice kv namespace list",
+            "sluice kv namespace rename old --new-name new",
+            "sluice kv namespace rename --namespace-id i --new-name new",
+            "sluice kv namespace delete notes -y",
+            "sluice kv namespace delete --namespace-id i --skip-confirmation",
+            "sluice kv key put K V --binding NOTES --ttl 60 --metadata {} --remote",
+            "sluice kv key put K --path f --namespace-id i --expiration 5",
+            "sluice kv key get K --binding NOTES --text --remote",
+            "sluice kv key list --prefix p --namespace-id i",
+            "sluice kv key delete K --binding NOTES",
+            "sluice kv bulk put f.json --binding NOTES --remote",
+            "sluice kv bulk get f.json --binding NOTES",
+            "sluice kv bulk delete f.json --binding NOTES --force",
             "sluice explain w --key k --key l --header X:y",
             "sluice tail w --format pretty --status error --status ok --ip self --version-id 3",
             "sluice init d --wasi 0.3",

@@ -68,6 +68,7 @@ pub async fn prepare(args: &UploadArgs, common: &Common) -> anyhow::Result<(Proj
         project.config.main = Some(std::env::current_dir()?.join(main));
     }
     project.name()?;
+    project.check_namespaces()?;
     let extras = extras(args)?;
     build::run(&project).await?;
     let module = module::locate(&project)?;

@@ -15,6 +15,7 @@ use crate::app;
 use crate::cli::args::{Common, DevArgs};
 use crate::cli::client::Api;
 use crate::cli::fault::usage;
+use crate::cli::project::config::KvNamespace;
 use crate::cli::project::metadata::Extras;
 use crate::cli::project::{Project, Selection, build, module};
 use crate::cli::render;
@@ -121,8 +122,9 @@ impl Session {
     }
 
     async fn try_round(&mut self) -> anyhow::Result<Option<u64>> {
-        let project = Project::load(&self.selection)?;
+        let mut project = Project::load(&self.selection)?;
         deploy::remark(&project);
+        own_namespaces(&self.api, &self.worker, &mut project.config.kv_namespaces).await?;
         build::run(&project).await?;
         let module = module::locate(&project)?;
         let extras = Extras {
@@ -144,6 +146,25 @@ impl Session {
         self.live = Some(digest);
         Ok(Some(shipped.version.number))
     }
+}
+
+/// The ids of the file are those of another node: here each gets a namespace of its own, with the id as its title, that is kept
+/// from one `dev` to the next.
+async fn own_namespaces(api: &Api, worker: &str, bound: &mut [KvNamespace]) -> anyhow::Result<()> {
+    if bound.is_empty() {
+        return Ok(());
+    }
+    let mut there = api.namespaces().await?;
+    for one in bound {
+        let title = one.id.clone().unwrap_or_else(|| format!("{worker}-{}", one.binding.to_lowercase()));
+        let own = match there.iter().find(|other| other.id == title || other.title == title) {
+            Some(own) => own.clone(),
+            None => api.create_namespace(&title).await?,
+        };
+        one.id = Some(own.id.clone());
+        there.push(own);
+    }
+    Ok(())
 }
 
 /// `.dev.vars.<env>` or `.dev.vars`, as wrangler reads it: secrets for this machine only.

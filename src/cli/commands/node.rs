@@ -42,7 +42,8 @@ pub async fn start(settings: app::Settings) -> anyhow::Result<app::Running> {
 /// form of `RUST_LOG`.
 pub fn install_log(otherwise: &str) {
     let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(otherwise));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written is lost: saying so on the same stderr would panic, in the middle of a request.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // Whoever was first keeps it.
     let _ = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };
 }

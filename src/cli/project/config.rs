@@ -25,6 +25,7 @@ pub struct Config {
     pub vars: Map<String, Value>,
     pub secrets_required: Vec<String>,
     pub services: Vec<Service>,
+    pub kv_namespaces: Vec<KvNamespace>,
     pub version_metadata: Option<String>,
     pub limits: Option<Value>,
     pub keep_vars: bool,
@@ -60,6 +61,14 @@ pub struct Service {
     pub rest: Map<String, Value>,
 }
 
+/// One of `[[kv_namespaces]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvNamespace {
+    pub binding: String,
+    /// Absent in files of those who let wrangler make the namespace.
+    pub id: Option<String>,
+}
+
 /// Reads the resolved values of the file.
 pub fn read(values: &Values, findings: &mut Findings) -> Config {
     let text = |key: &str| values.get(key).and_then(|located| located.value.as_str()).map(str::to_owned);
@@ -89,6 +98,7 @@ fn read_key(config: &mut Config, key: &str, located: &Located, findings: &mut Fi
         "build" => config.build = read_build(located, findings),
         "limits" => config.limits = read_limits(located, findings),
         "services" => config.services = read_services(located, findings),
+        "kv_namespaces" => config.kv_namespaces = read_namespaces(located, findings),
         "unsafe" => read_unsafe(config, located, findings),
         "secrets" => {
             let Some(mut reader) = Reader::of(value, path, findings) else {
@@ -166,6 +176,26 @@ fn read_services(located: &Located, findings: &mut Findings) -> Vec<Service> {
     services
 }
 
+/// The namespaces that a value names.
+pub fn read_namespaces(located: &Located, findings: &mut Findings) -> Vec<KvNamespace> {
+    let mut namespaces = Vec::new();
+    for (index, item) in located.value.as_array().into_iter().flatten().enumerate() {
+        let Some(mut reader) = Reader::of(item, &format!("{}[{index}]", located.path), findings) else {
+            continue;
+        };
+        let binding = reader.required_text("binding", findings);
+        let id = reader.text("id", findings).filter(|id| !id.is_empty());
+        for key in ["preview_id", "remote"] {
+            if reader.any(key).is_some() {
+                findings.without_effect.push(reader.path(key));
+            }
+        }
+        reader.finish(findings);
+        namespaces.extend(binding.map(|binding| KvNamespace { binding, id }));
+    }
+    namespaces
+}
+
 fn read_unsafe(config: &mut Config, located: &Located, findings: &mut Findings) {
     let Some(mut reader) = Reader::of(&located.value, &located.path, findings) else {
         return;
@@ -223,11 +253,14 @@ fn check_bindings(config: &Config, values: &Values, findings: &mut Findings) {
     let services = config.services.iter().enumerate();
     let services =
         services.map(|(index, one)| (format!("{}[{index}].binding", base("services")), one.binding.as_str()));
+    let namespaces = config.kv_namespaces.iter().enumerate();
+    let namespaces =
+        namespaces.map(|(index, one)| (format!("{}[{index}].binding", base("kv_namespaces")), one.binding.as_str()));
     let version = config.version_metadata.iter();
     let version = version.map(|name| (format!("{}.binding", base("version_metadata")), name.as_str()));
 
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
-    for (path, name) in vars.chain(secrets).chain(services).chain(version) {
+    for (path, name) in vars.chain(secrets).chain(services).chain(namespaces).chain(version) {
         if let Err(error) = name.parse::<BindingName>() {
             findings.faults.push(format!("`{path}`: {error}"));
         }

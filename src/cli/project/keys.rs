@@ -50,7 +50,6 @@ use Shape::{Any, Bool, List, Table, Text};
 use Treatment::{Honoured, Noted, Refused};
 
 const OBJECTS: Treatment = Refused("Durable Objects come with a later release of Sluice");
-const KV: Treatment = Refused("KV namespaces come with a later release of Sluice");
 const QUEUES: Treatment = Refused("queues come with a later release of Sluice");
 const ASSETS: Treatment = Refused("static assets come with a later release of Sluice");
 const CRONS: Treatment = Refused("cron triggers come with a later release of Sluice");
@@ -105,7 +104,7 @@ pub const KEYS: &[Key] = &[
     key("tail_consumers", Repeated, List, Noted),
     key("streaming_tail_consumers", Repeated, List, Noted),
     key("durable_objects", Repeated, Table, OBJECTS),
-    key("kv_namespaces", Repeated, List, KV),
+    key("kv_namespaces", Repeated, List, Honoured),
     key("queues", Repeated, Table, QUEUES),
     key("r2_buckets", Repeated, List, CLOUD),
     key("d1_databases", Repeated, List, CLOUD),

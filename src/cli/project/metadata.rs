@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::config::Config;
+use super::config::{Config, KvNamespace};
 
 /// What the command line adds to the file for one upload.
 #[derive(Debug, Default)]
@@ -85,6 +85,9 @@ fn bindings(config: &Config, extras: &Extras) -> Vec<Value> {
         binding.insert("service".to_owned(), json!(service.service));
         binding.extend(service.rest.clone());
         bindings.push(Value::Object(binding));
+    }
+    for KvNamespace { binding, id } in &config.kv_namespaces {
+        bindings.push(json!({"name": binding, "type": "kv_namespace", "namespace_id": id}));
     }
     bindings.extend(config.unsafe_bindings.iter().cloned());
     bindings

@@ -69,6 +69,14 @@ impl Project {
         self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
+    /// That every KV namespace has its id: on a node of one's own nobody else gives it.
+    pub fn check_namespaces(&self) -> Result<(), Fault> {
+        let Some(one) = self.config.kv_namespaces.iter().find(|one| one.id.is_none()) else { return Ok(()) };
+        let (file, binding) = (self.file.display(), &one.binding);
+        Err(failed(format!("`{file}`: the KV namespace `{binding}` has no `id`"))
+            .hint(format!("`sluice kv namespace create {binding}` makes a namespace, and shows the `id` to put there")))
+    }
+
     /// The worker's name, which the file or `--name` must give.
     pub fn name(&self) -> Result<&str, Fault> {
         self.config.name.as_deref().ok_or_else(|| {
@@ -98,6 +106,19 @@ impl Selection {
         let file = file::locate(self.config.as_deref(), &std::env::current_dir()?)?.ok_or_else(missing)?;
         let values = resolve::resolve(&file::read(&file)?, self.env.as_deref(), &mut Findings::default());
         Ok(values.get("name").and_then(|located| located.value.as_str()).ok_or_else(missing)?.to_owned())
+    }
+}
+
+impl Selection {
+    /// The KV namespaces that the file binds. As for [`Self::worker`], nothing else of it is judged.
+    pub fn namespaces(&self) -> anyhow::Result<Vec<config::KvNamespace>> {
+        let Some(file) = file::locate(self.config.as_deref(), &std::env::current_dir()?)? else {
+            return Ok(Vec::new());
+        };
+        let mut findings = Findings::default();
+        let values = resolve::resolve(&file::read(&file)?, self.env.as_deref(), &mut findings);
+        let located = values.get("kv_namespaces");
+        Ok(located.map(|located| config::read_namespaces(located, &mut findings)).unwrap_or_default())
     }
 }
 

@@ -118,7 +118,7 @@ fn every_fault_of_the_file_is_told_with_its_path() {
         compatibility_flags = ["a", 1]
         routes = [{ pattern = "a.test/*", custom_domain = true }, 7, { zone_name = "a.test" }]
         services = [{ binding = "A", service = "x" }, { service = 3 }]
-        kv_namespaces = [{ binding = "KV" }]
+        kv_namespaces = [{ binding = "KV" }, { id = 3, preview_id = "x" }]
         [vars]
         A = "twice"
         "1x" = ""
@@ -131,8 +131,7 @@ fn every_fault_of_the_file_is_told_with_its_path() {
         "#,
     );
     insta::assert_snapshot!(text, @r"
-    has 14 faults:
-      - `kv_namespaces` is not supported: KV namespaces come with a later release of Sluice
+    has 15 faults:
       - `triggers` is not supported: cron triggers come with a later release of Sluice
       - `routes[0].pattern` is a custom domain, which takes a host name without `*` and without a path, found `a.test/*`
       - `routes[1]` must be a string or a table, found a number
@@ -140,6 +139,8 @@ fn every_fault_of_the_file_is_told_with_its_path() {
       - `name`: `Shop` is not a worker name: use 1 to 63 lower-case letters, digits, `-` or `_`, not starting with `-`
       - `compatibility_date` must be a date such as 2026-01-01, found `soon`
       - `compatibility_flags[1]` must be a string, found a number
+      - `kv_namespaces[1].binding` is missing
+      - `kv_namespaces[1].id` must be a string, found a number
       - `limits.cpu_ms` must be a whole number, found a string
       - `services[1].binding` is missing
       - `services[1].service` must be a string, found a number

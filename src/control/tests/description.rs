@@ -5,15 +5,20 @@ use std::collections::BTreeSet;
 use super::*;
 
 const DESCRIPTION: &str = include_str!("../openapi.json");
-const ROUTES: &str = include_str!("../mod.rs");
+/// Route tables, and what `at` puts before their paths.
+const TABLES: [(&str, &str); 2] = [
+    (include_str!("../mod.rs"), "/client/v4/accounts/local/workers"),
+    (include_str!("../kv/mod.rs"), "/client/v4/accounts/local/storage/kv/namespaces"),
+];
 
 /// (method, path) of every operation, from the text of the route table: axum does not tell. What is refused by name is no offer.
 fn routed() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
-    for route in ROUTES.split(".route(").skip(1) {
+    let routes = TABLES.iter().flat_map(|(table, at)| table.split(".route(").skip(1).map(move |route| (route, at)));
+    for (route, at) in routes {
         let path = route.split('"').nth(1).unwrap();
         let below = route.trim_start().starts_with("&at(");
-        let path = if below { format!("/client/v4/accounts/local/workers{path}") } else { path.to_owned() };
+        let path = if below { format!("{at}{path}") } else { path.to_owned() };
         let operations = route.split("\n        .").next().unwrap();
         for method in ["get", "post", "put", "patch", "delete"] {
             let operation = operations.split(&format!("{method}(")).nth(1);

@@ -3,6 +3,7 @@
 mod changes;
 mod description;
 mod doors;
+mod kv;
 mod tails;
 mod uploads;
 
@@ -25,6 +26,7 @@ use crate::domain::id::WorkerName;
 use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
 use crate::engine::compile::{Refusal, RefusalKind};
 use crate::engine::prove::Proven;
+use crate::kv::Kv;
 use crate::observe::tail::Tails;
 use crate::store::MemoryStore;
 
@@ -128,11 +130,13 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let store = Arc::new(MemoryStore::default());
+        let kv = Kv::new(Arc::<MemoryStore>::clone(&store), Arc::new(SystemClock));
         let catalog = Catalog::open(store, dir.path(), Arc::new(SystemClock)).await.unwrap();
         let prover = Arc::new(Believer { proofs: AtomicUsize::new(0), slow: Semaphore::new(0) });
         let tails = Tails::new(Arc::new(SystemClock));
         let api = Api {
             catalog: Arc::clone(&catalog),
+            kv,
             prover: Arc::<Believer>::clone(&prover),
             token: Token::new(TOKEN),
             data_addr: "127.0.0.1:8787".parse().unwrap(),

@@ -134,7 +134,7 @@ async fn what_cannot_be_run_is_refused_with_what_to_upload_instead() {
 async fn all_faults_of_a_configuration_come_at_once_and_nothing_is_proven() {
     let node = Node::start().await;
     let bad = json!({ "main_module": "w.wasm", "assets": { "jwt": "x" }, "limits": { "cpu_ms": 0 }, "bindings": [
-        { "name": "B", "type": "r2_bucket", "bucket_name": "b" }, { "name": "startup", "type": "kv_namespace" },
+        { "name": "B", "type": "r2_bucket", "bucket_name": "b" }, { "name": "startup", "type": "queue" },
         { "name": "GONE", "type": "inherit" }, { "name": "S", "type": "secret_text", "text": HUSH.repeat(1000) }] });
     let reply = node.upload("PUT", "/hello?bindings_inherit=strict", &bad, &[wasm("w.wasm", "x")]).await;
     let errors = reply.json()["errors"].as_array().unwrap().clone();

@@ -286,31 +286,33 @@ impl Session {
 // === impl Reader ===
 
 impl Reader {
-    /// The next event as JSON, once there is one; or why there is none any more.
+    /// The next event as JSON, once there is one; or why there is none any more. Only who deleted the tail wants nothing of
+    /// what came before its end.
     ///
     /// # Errors
     /// The end of the tail.
     pub async fn next(&self) -> Result<Bytes, End> {
         loop {
-            if let Some(end) = self.session.end.get() {
-                return Err(*end);
-            }
-            if let Some(next) = self.session.with_queue(Queue::pop) {
+            let end = self.session.end.get().copied();
+            if end != Some(End::Deleted)
+                && let Some(next) = self.session.with_queue(Queue::pop)
+            {
                 return Ok(self.show(next));
+            }
+            if let Some(end) = end {
+                return Err(end);
             }
             // What happened since we looked has left its permit, so nothing is missed.
             self.session.wake.notified().await;
         }
     }
 
-    /// Resolves when the tail is over: for a reader that cannot take events now.
-    pub async fn ended(&self) -> End {
-        loop {
-            if let Some(end) = self.session.end.get() {
-                return *end;
-            }
+    /// Resolves when the tail is deleted: for a reader that cannot take events now.
+    pub async fn deleted(&self) -> End {
+        while self.session.end.get() != Some(&End::Deleted) {
             self.session.wake.notified().await;
         }
+        End::Deleted
     }
 
     /// When the tail ends by itself.

@@ -39,6 +39,17 @@ impl Reply {
 
 /// Sends one request and reads the reply. A connection that ends before a head gives status 0.
 pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    try_request(address, method, path, headers, body).expect("the listener accepts")
+}
+
+/// The same, of a server that may not be there any more.
+pub fn try_request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Reply> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -49,19 +60,18 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, 
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(body);
-    raw(address, &bytes)
+    try_raw(address, &bytes)
 }
 
-/// Sends bytes as they are and reads one reply.
-pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
-    let mut stream = TcpStream::connect(address).expect("the listener accepts");
+fn try_raw(address: SocketAddr, bytes: &[u8]) -> Option<Reply> {
+    let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
     // A server that refuses early may close while we write; what it answered still counts.
     let _ = stream.write_all(bytes);
     let method = if bytes.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
     let mut read = Vec::new();
     let _ = stream.read_to_end(&mut read);
-    parse(&read, method)
+    Some(parse(&read, method))
 }
 
 /// Reads a reply from what came until the connection ended.

@@ -332,11 +332,13 @@ fn read_log(folder: &Path) -> String {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         self.kill();
         if std::thread::panicking() {
             const LINES_MAX: usize = 40;
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- the node ended by itself: {:?} ---", ended);
             eprintln!("--- the node's log ---\n{}", lines[lines.len().saturating_sub(LINES_MAX)..].join("\n"));
         }
     }
