@@ -13,8 +13,9 @@ use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use http_body_util::BodyExt as _;
 use sluicegate::catalog::WorkerView;
 use sluicegate::clock::monotonic;
-use sluicegate::dispatch::{Asker, Dispatcher, Wanted};
+use sluicegate::dispatch::{Dispatcher, Wanted};
 use sluicegate::domain::id::WorkerName;
+use sluicegate::host::call::Lineage;
 use sluicegate::ingress::listener;
 use sluicegate::ingress::serve::{Door, Overrides, VersionHeader};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,7 +66,7 @@ fn in_process(c: &mut Criterion, runtime: &Runtime, node: &Node) {
 }
 
 async fn answer(dispatcher: &Arc<Dispatcher>, worker: &Arc<WorkerView>, host: &str) {
-    let answer = dispatcher.dispatch(worker, Wanted::Deployed, common::request(host), Asker::Worker { depth: 0 }).await;
+    let answer = dispatcher.dispatch(worker, Wanted::Deployed, common::request(host), Lineage::default()).await;
     let body = answer.response.into_body().collect().await.expect("a whole body").to_bytes();
     assert_eq!(body.as_ref(), hello::BODY.as_bytes());
 }

@@ -5,7 +5,6 @@
 //! 3. An instance answers; the version is kept to the end of the response, whatever is deployed meanwhile (`R3`).
 //! 4. When the last byte has left, or whoever asked has gone, the request's record is written ([`Open`]).
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -27,7 +26,7 @@ use crate::engine::failure::Failure;
 use crate::engine::fleet::Fleet;
 use crate::engine::response::Promised;
 use crate::host::Body;
-use crate::host::call::Call;
+use crate::host::call::{Call, Lineage};
 use crate::host::logs::{self, Stream};
 use crate::host::ports::{CallError, WorkerCaller};
 use crate::observe::Observer;
@@ -46,15 +45,6 @@ pub enum Wanted {
     Deployed,
     /// This one, deployed or not: the event came to a version's own host (`URL-9`).
     Preview(VersionId),
-}
-
-/// Who sent an event.
-#[derive(Debug, Clone, Copy)]
-pub enum Asker {
-    /// A client, from this address.
-    Client(IpAddr),
-    /// A worker, by a service binding; so many calls from worker to worker lie around the event.
-    Worker { depth: u8 },
 }
 
 /// Why there was nothing to run.
@@ -119,10 +109,10 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
-        asker: Asker,
+        lineage: Lineage,
     ) -> Answer {
-        let mut open = Open::new(self, worker, &request, asker);
-        let result = self.run(worker, wanted, request, &mut open).await;
+        let mut open = Open::new(self, worker, &request, &lineage);
+        let result = self.run(worker, wanted, request, lineage, &mut open).await;
         let (head, body) = match result {
             Ok(response) => {
                 let (head, body) = response.into_parts();
@@ -148,6 +138,7 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
+        lineage: Lineage,
         open: &mut Open,
     ) -> Result<http::Response<Body>, Error> {
         let (version, reason) = choose(worker, wanted, request.headers())?;
@@ -156,7 +147,7 @@ impl Dispatcher {
         let workers: Arc<dyn WorkerCaller> = Arc::<Self>::clone(self);
         let engine = self.fleet.ready(&worker.name, &version, &workers).await?;
         open.metrics = Some(Arc::clone(&engine.metrics));
-        let call = Arc::new(Call::new(open.depth, engine.limits()));
+        let call = Arc::new(Call::new(lineage, engine.limits()));
         open.call = Some(Arc::clone(&call));
         Ok(engine.call(request, &call).await?)
     }
@@ -204,7 +195,7 @@ impl WorkerCaller for Dispatcher {
         &self,
         worker: &WorkerName,
         request: http::Request<Body>,
-        depth: u8,
+        lineage: Lineage,
     ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
         let Some(view) = self.catalog.view().worker(worker).cloned() else {
             let worker = worker.clone();
@@ -216,7 +207,7 @@ impl WorkerCaller for Dispatcher {
             return async move { Err(CallError::NotDeployed(worker)) }.boxed();
         };
         async move {
-            let answer = this.dispatch(&view, Wanted::Deployed, request, Asker::Worker { depth }).await;
+            let answer = this.dispatch(&view, Wanted::Deployed, request, lineage).await;
             Ok(answer.response.map(http_body_util::BodyExt::boxed_unsync))
         }
         .boxed()
@@ -298,14 +289,11 @@ struct Open {
 }
 
 impl Open {
-    fn new(dispatcher: &Dispatcher, worker: &WorkerView, request: &http::Request<Body>, asker: Asker) -> Self {
-        let (client, depth) = match asker {
-            Asker::Client(address) => (Some(address), 0),
-            Asker::Worker { depth } => (None, depth),
-        };
+    fn new(dispatcher: &Dispatcher, worker: &WorkerView, request: &http::Request<Body>, lineage: &Lineage) -> Self {
         let listened = dispatcher.observer.tails.listen_to(&worker.name);
-        let heard = listened
-            .then(|| Box::new(Heard { headers: request.headers().clone(), client, protocol: request.version() }));
+        let heard = listened.then(|| {
+            Box::new(Heard { headers: request.headers().clone(), client: lineage.client, protocol: request.version() })
+        });
         Self {
             id: RequestId(fastrand::u64(..)),
             observer: Arc::clone(&dispatcher.observer),
@@ -318,7 +306,7 @@ impl Open {
             call: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
-            depth,
+            depth: lineage.depth,
             heard,
             status: None,
             failure: None,

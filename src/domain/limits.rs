@@ -95,6 +95,8 @@ pub const AFTER_RESPONSE_MAX: Duration = Duration::from_secs(30);
 pub const SUBREQUESTS_MAX: u32 = 1000;
 /// Calls from worker to worker, one inside the other. Cloudflare's limit on nested calls is of this order.
 pub const CALL_DEPTH_MAX: u8 = 16;
+/// Calls from worker to worker for one client's request, however they branch: depth alone would allow two to its power.
+pub const CALLS_PER_REQUEST_MAX: u32 = 1000;
 /// Bytes of a response's header section.
 pub const RESPONSE_HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a request's header section (Cloudflare: 128 KiB), and the buffer that reads it.

@@ -50,6 +50,8 @@ struct Lane {
 
 /// What a lane's task and its callers share.
 struct Shared {
+    /// How deep its requests are in calls between workers.
+    depth: u8,
     /// Seats taken.
     active: AtomicU32,
     /// Seats taken so far.
@@ -93,7 +95,7 @@ impl Lanes {
         call: &Arc<Call>,
         permit: OwnedSemaphorePermit,
     ) -> Result<http::Response<Body>, Failure> {
-        let lane = self.seat(engine).await?;
+        let lane = self.seat(engine, call.lineage.depth).await?;
         let mut seat = Seat::new(Arc::clone(&lane.shared), Arc::clone(call), permit);
         let (reply, answer) = oneshot::channel();
         let method = request.method().clone();
@@ -110,39 +112,41 @@ impl Lanes {
     }
 
     /// A lane with a seat taken: one that is open, else a new one, whichever can be had first.
-    async fn seat(&self, engine: &Arc<VersionEngine>) -> Result<Arc<Lane>, Failure> {
-        if let Some(lane) = self.take_seat(engine, Spread::Yes) {
+    async fn seat(&self, engine: &Arc<VersionEngine>, depth: u8) -> Result<Arc<Lane>, Failure> {
+        if let Some(lane) = self.take_seat(engine, depth, Spread::Yes) {
             return Ok(lane);
         }
         if let Some(place) = engine.place_now() {
-            return Ok(self.open(engine, place));
+            return Ok(self.open(engine, depth, place));
         }
         let mut place = std::pin::pin!(engine.place());
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             // Before looking: a seat that is given up between the two must not go unnoticed.
             freed.as_mut().enable();
-            if let Some(lane) = self.take_seat(engine, Spread::No) {
+            if let Some(lane) = self.take_seat(engine, depth, Spread::No) {
                 return Ok(lane);
             }
             tokio::select! {
-                place = &mut place => return Ok(self.open(engine, place?)),
+                place = &mut place => return Ok(self.open(engine, depth, place?)),
                 () = freed => {}
             }
         }
     }
 
     /// Takes a seat in a lane that has one: an idle one if there is, else the emptiest, unless a further lane would give
-    /// another core something to do.
-    fn take_seat(&self, engine: &VersionEngine, spread: Spread) -> Option<Arc<Lane>> {
+    /// another core something to do. All requests in a lane are equally deep in calls between workers: whose call an
+    /// outgoing one is cannot be told apart in there, and loops are found by their depth.
+    fn take_seat(&self, engine: &VersionEngine, depth: u8, spread: Spread) -> Option<Arc<Lane>> {
         if engine.reuse == Reuse::Never {
             return None;
         }
         let mut lanes = self.lock();
         lanes.retain(|lane| !lane.shared.closing.load(Ordering::SeqCst));
-        let emptiest = lanes.iter().min_by_key(|lane| lane.shared.active.load(Ordering::SeqCst))?;
+        let lanes = lanes.iter().filter(|lane| lane.shared.depth == depth);
+        let emptiest = lanes.clone().min_by_key(|lane| lane.shared.active.load(Ordering::SeqCst))?;
         let active = emptiest.shared.active.load(Ordering::SeqCst);
-        let spread = spread == Spread::Yes && active > 0 && lanes.len() < parallelism() && !engine.under_pressure();
+        let spread = spread == Spread::Yes && active > 0 && lanes.count() < parallelism() && !engine.under_pressure();
         if spread || active as usize >= INSTANCE_CONCURRENCY {
             return None;
         }
@@ -150,9 +154,9 @@ impl Lanes {
     }
 
     /// Opens a lane, with one seat taken.
-    fn open(&self, engine: &Arc<VersionEngine>, place: Place) -> Arc<Lane> {
+    fn open(&self, engine: &Arc<VersionEngine>, depth: u8, place: Place) -> Arc<Lane> {
         let (jobs, queue) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(engine.limits().cpu, Arc::clone(&self.freed)));
+        let shared = Arc::new(Shared::new(depth, engine.limits().cpu, Arc::clone(&self.freed)));
         let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared) });
         // Cannot fail: nobody else knows the lane yet.
         shared.reserve();
@@ -186,8 +190,9 @@ fn parallelism() -> usize {
 // === impl Shared ===
 
 impl Shared {
-    fn new(cpu_budget: Duration, freed: Arc<Notify>) -> Self {
+    fn new(depth: u8, cpu_budget: Duration, freed: Arc<Notify>) -> Self {
         Self {
+            depth,
             active: AtomicU32::new(0),
             served: AtomicU32::new(0),
             closing: AtomicBool::new(false),
@@ -383,7 +388,7 @@ async fn serve(accessor: &Accessor<State>, service: &Service, job: Job) -> wasmt
     let Job { request, call, reply } = job;
     let (request, io) = accessor.with(|mut store| {
         let state = store.data_mut();
-        state.current.set(Some(Arc::clone(&call)));
+        state.current.enter(&call);
         let (request, io) = Request::from_http(state.http().hooks, request);
         let io: BoxFuture<'static, _> = Box::pin(io);
         (request, io)

@@ -19,6 +19,7 @@ use crate::engine::fleet::Fleet;
 use crate::engine::metered::{self, CpuExceeded, Metered};
 use crate::engine::single;
 use crate::engine::version_engine::Linked;
+use crate::host::call::Lineage;
 use crate::host::environment::Metadata;
 use crate::host::ports::{CallError, WorkerCaller};
 use crate::host::{Body, Environment, State};
@@ -163,7 +164,7 @@ impl WorkerCaller for NoWorkers {
         &self,
         worker: &WorkerName,
         _: http::Request<Body>,
-        _: u8,
+        _: Lineage,
     ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
         let worker = worker.clone();
         Box::pin(async move { Err(CallError::WorkerUnknown(worker)) })

@@ -26,6 +26,7 @@ pub struct Idle {
     instance: Instance,
 }
 
+/// Dropped in this order: the pool must have room for whoever gets the permit.
 struct Instance {
     store: Store<State>,
     proxy: Proxy,
@@ -34,7 +35,8 @@ struct Instance {
 }
 
 type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
-type Guest = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+/// Runs to the guest's end, and gives its instance back if it can serve again.
+type Guest = Pin<Box<dyn Future<Output = Result<Option<Idle>, Failure>> + Send>>;
 
 /// Answers one request with an instance of its own for that time.
 pub(super) async fn call(
@@ -70,16 +72,17 @@ pub(super) async fn call(
             Box::pin(Metered::new(run, meter, payer))
         }
     };
-    let answer = tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, until_head(guest, head));
+    let answer = tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, until_head(engine, guest, head));
     let (head, guest) = answer.await.map_err(|_| Failure::WallTime)??;
     let (head, body) = head.into_parts();
     response::check_head(&head)?;
     // The guest goes on by itself only if its response is still under way.
     let rest = Rest(guest.map(|guest| {
-        let account = Arc::clone(call);
+        let (engine, account) = (Arc::clone(engine), Arc::clone(call));
         let task = tokio::spawn(async move {
-            if let Err(failure) = guest.await {
-                account.conclude(failure.conclusion());
+            match guest.await {
+                Ok(idle) => keep(&engine, idle),
+                Err(failure) => account.conclude(failure.conclusion()),
             }
         });
         task.abort_handle()
@@ -90,34 +93,52 @@ pub(super) async fn call(
 
 /// Drives the guest until its response has a head. The guest comes back with it, unless it has ended.
 async fn until_head(
+    engine: &VersionEngine,
     mut guest: Guest,
     mut head: oneshot::Receiver<Head>,
 ) -> Result<(http::Response<HyperOutgoingBody>, Option<Guest>), Failure> {
-    let mut ended = None;
+    let (mut ended, mut let_go) = (None, false);
     let head = std::future::poll_fn(|cx| {
         if ended.is_none()
             && let Poll::Ready(result) = guest.as_mut().poll(cx)
         {
             ended = Some(result);
         }
-        match Pin::new(&mut head).poll(cx) {
-            Poll::Ready(Ok(head)) => Poll::Ready(Ok(head)),
-            // The guest let go of its response, or came to its end: what it ended with is the better story.
-            Poll::Ready(Err(_)) => match &ended {
-                Some(Err(failure)) => Poll::Ready(Err(failure.clone())),
-                Some(Ok(())) => Poll::Ready(Err(Failure::NoResponse)),
-                None => Poll::Pending,
-            },
-            Poll::Pending => Poll::Pending,
+        if !let_go && let Poll::Ready(head) = Pin::new(&mut head).poll(cx) {
+            match head {
+                Ok(head) => return Poll::Ready(Ok(head)),
+                Err(_) => let_go = true,
+            }
+        }
+        // A guest that lets go of its response may go on for a while: what it ends with is the better story. One that ends may
+        // still hold on to it, if its instance is to be used again.
+        match &ended {
+            Some(Err(failure)) => Poll::Ready(Err(failure.clone())),
+            Some(Ok(_)) => Poll::Ready(Err(Failure::NoResponse)),
+            None => Poll::Pending,
         }
     })
     .await?;
+    // An instance that did not answer is not kept: it went with `ended`.
     match (head, ended) {
         (Ok(head), None) => Ok((head, Some(guest))),
-        (Ok(head), Some(Ok(()))) => Ok((head, None)),
+        (Ok(head), Some(Ok(idle))) => {
+            keep(engine, idle);
+            Ok((head, None))
+        }
         // It answered, and failed before anything could leave: half of an answer is worse than none.
         (Ok(_), Some(Err(failure))) => Err(failure),
-        (Err(code), _) => Err(Failure::GuestError(format!("{code:?}"))),
+        (Err(code), ended) => {
+            keep(engine, ended.and_then(Result::ok).flatten());
+            Err(Failure::GuestError(format!("{code:?}")))
+        }
+    }
+}
+
+/// Lets an instance wait for its next request.
+fn keep(engine: &VersionEngine, idle: Option<Idle>) {
+    if let Some(idle) = idle {
+        engine.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
     }
 }
 
@@ -127,14 +148,14 @@ async fn instantiate(
     call: &Arc<Call>,
     place: Place,
 ) -> Result<Instance, Failure> {
-    store.data().current.set(Some(Arc::clone(call)));
+    store.data().current.enter(call);
     match pre.instantiate_async(&mut store).await {
         Ok(proxy) => Ok(Instance { store, proxy, served: 0, place }),
         Err(error) => Err(failure(&error, &store, Failure::Instantiate)),
     }
 }
 
-/// Runs the guest's handler to its end; afterwards the instance waits for another request, or is gone.
+/// Runs the guest's handler to its end; afterwards the instance can wait for another request, or is gone.
 async fn serve(
     engine: Arc<VersionEngine>,
     mut instance: Instance,
@@ -142,11 +163,13 @@ async fn serve(
     head: oneshot::Sender<Head>,
     call: Arc<Call>,
     permit: OwnedSemaphorePermit,
-) -> Result<(), Failure> {
+) -> Result<Option<Idle>, Failure> {
     let Instance { store, proxy, served, .. } = &mut instance;
     call.set_reused(*served);
     *served += 1;
-    store.data().current.set(Some(Arc::clone(&call)));
+    // The account of an instance made for this request is in there already.
+    store.data().current.leave_all();
+    store.data().current.enter(&call);
     let result = async {
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
@@ -155,23 +178,16 @@ async fn serve(
     }
     .await;
     call.set_memory_bytes(store.data().limiter.memory_bytes());
-    let result = result.map_err(|error| failure(&error, store, Failure::Trap));
+    result.map_err(|error| failure(&error, store, Failure::Trap))?;
     drop(permit);
-    let keep = result.is_ok()
-        && engine.reuse == Reuse::Always
+    let again = engine.reuse == Reuse::Always
         && instance.served < INSTANCE_REUSE_MAX
         && !instance.store.data().limiter.refused
         && !engine.under_pressure();
-    if keep {
-        instance.store.data().current.set(None);
-        engine.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { instance });
-    } else {
-        // The store before its place: the pool must have room for whoever gets the permit.
-        let Instance { store, place, .. } = instance;
-        drop(store);
-        drop(place);
-    }
-    result
+    Ok(again.then(|| {
+        instance.store.data().current.leave_all();
+        Idle { instance }
+    }))
 }
 
 /// What a trap was: one of the limits, or the guest's own.

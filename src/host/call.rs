@@ -1,18 +1,50 @@
 //! One request's account: what it used, what it printed, and what it may still use. Shared by the guest's host functions, which
 //! write it, and by whoever answers the client, who reads it into the request's record.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::domain::config::RequestLimits;
+use crate::domain::limits::{CALL_DEPTH_MAX, CALLS_PER_REQUEST_MAX};
 use crate::domain::outcome::Conclusion;
 use crate::host::logs::Lines;
+
+/// Where a request stands among the calls from worker to worker that one client's request has led to.
+#[derive(Debug, Clone, Default)]
+pub struct Lineage {
+    /// Calls that lie around this one; 0 for a client's request.
+    pub depth: u8,
+    /// Where that client's request came from, if one did.
+    pub client: Option<IpAddr>,
+    /// Calls that may still be made for the client's request, however they branch. Made with the first of them.
+    calls_left: OnceLock<Arc<AtomicU32>>,
+}
+
+impl Lineage {
+    /// The place of a request that a client makes.
+    #[must_use]
+    pub fn of_client(address: IpAddr) -> Self {
+        Self { client: Some(address), ..Self::default() }
+    }
+
+    /// The place of a call that is made from here, or none if there are too many of them already: too deep, or too many in all.
+    #[must_use]
+    pub fn child(&self) -> Option<Self> {
+        let calls_left = self.calls_left.get_or_init(|| Arc::new(AtomicU32::new(CALLS_PER_REQUEST_MAX)));
+        if self.depth >= CALL_DEPTH_MAX {
+            return None;
+        }
+        let taken = calls_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.ok()?;
+        Some(Self { depth: self.depth + 1, client: self.client, calls_left: OnceLock::from(Arc::clone(calls_left)) })
+    }
+}
 
 /// The account of one request.
 #[derive(Debug)]
 pub struct Call {
-    /// Calls from worker to worker that lie around this one; 0 for a client's.
-    pub depth: u8,
+    pub lineage: Lineage,
     pub limits: RequestLimits,
     cpu_ns: AtomicU64,
     memory_bytes: AtomicU64,
@@ -26,9 +58,9 @@ pub struct Call {
 impl Call {
     /// A fresh account.
     #[must_use]
-    pub fn new(depth: u8, limits: RequestLimits) -> Self {
+    pub fn new(lineage: Lineage, limits: RequestLimits) -> Self {
         Self {
-            depth,
+            lineage,
             limits,
             cpu_ns: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -76,24 +76,45 @@ impl Lines {
     }
 }
 
-/// Whose account an instance's output goes to now: an instance that is used again changes it with each request.
+/// The accounts of the requests that an instance serves now. Where it serves several at once, what its guest asks for cannot be
+/// told apart: lines go to the newest request, and an outgoing request is paid by the newest that has one left.
 #[derive(Debug, Default)]
-pub struct Current(Mutex<Option<Arc<Call>>>);
+pub struct Current(Mutex<Vec<Weak<Call>>>);
 
 impl Current {
-    /// The account that is written to from now on.
-    pub fn set(&self, call: Option<Arc<Call>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = call;
+    /// A request begins beside those that run.
+    pub fn enter(&self, call: &Arc<Call>) {
+        let mut calls = self.calls();
+        // Whoever answers the client holds an account until its end.
+        calls.retain(|call| call.strong_count() > 0);
+        calls.push(Arc::downgrade(call));
     }
 
-    /// The account of the newest request of the instance.
-    #[must_use]
-    pub fn get(&self) -> Option<Arc<Call>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// No request runs any more.
+    pub fn leave_all(&self) {
+        self.calls().clear();
+    }
+
+    /// Takes one outgoing request from an account that has one left.
+    ///
+    /// # Errors
+    /// The newest account, if none has; nothing, if no request runs.
+    pub fn take_subrequest(&self) -> Result<Arc<Call>, Option<Arc<Call>>> {
+        let calls = self.calls();
+        let mut running = calls.iter().rev().filter_map(Weak::upgrade);
+        running.find(|call| call.take_subrequest()).ok_or_else(|| calls.last().and_then(Weak::upgrade))
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Vec<Weak<Call>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn newest(&self) -> Option<Arc<Call>> {
+        self.calls().iter().rev().find_map(Weak::upgrade)
     }
 
     fn write(&self, stream: Stream, bytes: &[u8]) {
-        if let Some(call) = self.get() {
+        if let Some(call) = self.newest() {
             call.with_lines(|lines| lines.write(stream, bytes));
         }
     }

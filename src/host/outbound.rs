@@ -25,7 +25,7 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 
 use crate::domain::id::{NamespaceId, WorkerName};
-use crate::domain::limits::{BODY_IDLE_MAX, CALL_DEPTH_MAX, RESPONSE_HEAD_WALL_MAX};
+use crate::domain::limits::{BODY_IDLE_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::host::Body;
 use crate::host::call::Call;
 use crate::host::environment::Environment;
@@ -309,36 +309,33 @@ impl Outbound {
     }
 }
 
-/// Takes one subrequest from the account, and tells how deep the call will be.
+/// Takes one subrequest from the account, if it has one left.
 ///
 /// # Errors
-/// If the account has none left, or calls between workers go too deep.
-pub fn charge(account: Option<&Call>) -> Result<u8, Error> {
-    let Some(account) = account else {
+/// If the account has none left.
+pub fn charge(current: &Current) -> Result<Arc<Call>, Error> {
+    current.take_subrequest().map_err(|newest| match newest {
+        Some(account) => {
+            let limit = account.limits.subrequests;
+            Error::InternalError(Some(format!("subrequest limit of {limit} passed (`limits.subrequests`)")))
+        }
         // Only a guest that is being proven has no account: it may not send before it serves.
-        return Err(Error::HttpRequestDenied);
-    };
-    if !account.take_subrequest() {
-        let limit = account.limits.subrequests;
-        return Err(Error::InternalError(Some(format!("subrequest limit of {limit} passed (`limits.subrequests`)"))));
-    }
-    if account.depth >= CALL_DEPTH_MAX {
-        return Err(Error::LoopDetected);
-    }
-    Ok(account.depth + 1)
+        None => Error::HttpRequestDenied,
+    })
 }
 
-/// Sends a request to its target.
+/// Sends a request to its target, for the guest whose account it was charged to.
 pub fn send(
     environment: &Environment,
     target: Target,
     request: http::Request<Body>,
     options: Option<RequestOptions>,
-    depth: u8,
+    account: &Call,
 ) -> BoxFuture<'static, Result<http::Response<Body>, Error>> {
     match target {
         Target::Worker(worker) => {
-            let call = environment.workers.call(&worker, request, depth);
+            let Some(lineage) = account.lineage.child() else { return ready(Err(Error::LoopDetected)).boxed() };
+            let call = environment.workers.call(&worker, request, lineage);
             call.map(|result| {
                 result.map_err(|error| match error {
                     CallError::WorkerUnknown(_) | CallError::NotDeployed(_) => Error::DestinationNotFound,
@@ -458,10 +455,9 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = SendResult> + Send> {
-        let account = self.current.get();
         let sent = self.target(request.uri()).and_then(|target| {
-            let depth = charge(account.as_deref())?;
-            Ok(send(&self.environment, target, request, options, depth))
+            let account = charge(&self.current)?;
+            Ok(send(&self.environment, target, request, options, &account))
         });
         Box::new(async move {
             let response = sent?.await?;

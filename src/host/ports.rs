@@ -4,16 +4,17 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::id::WorkerName;
 use crate::host::Body;
+use crate::host::call::Lineage;
 
 /// Calls from a guest to another worker, by a service binding.
 pub trait WorkerCaller: Send + Sync + 'static {
     /// Sends `request` to `worker`, whose own deployment chooses the version (`SEL-16`) by the headers of this request
-    /// (`SEL-13`, `SEL-14`). `depth` counts the calls that lie around this one.
+    /// (`SEL-13`, `SEL-14`). `lineage` is the place of this call among others.
     fn call(
         &self,
         worker: &WorkerName,
         request: http::Request<Body>,
-        depth: u8,
+        lineage: Lineage,
     ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>>;
 }
 

@@ -66,11 +66,11 @@ impl worker::sluice::worker::services::HostWithStore<State> for Sluice {
         let call = accessor.with(|mut store| -> wasmtime::Result<_> {
             let state: &mut State = store.get();
             let environment = Arc::clone(&state.environment);
-            let account = state.current.get();
+            let current = Arc::clone(&state.current);
             let request = state.http().table.delete(request)?;
             // What became of the body is the callee's affair: it sees an aborted one as such.
             let (request, _options) = request.into_http(&mut store, async { Ok(()) })?;
-            Ok(fetch_service(&environment, &binding, account, request))
+            Ok(fetch_service(&environment, &binding, &current, request))
         })?;
         let result = match call {
             Ok(call) => call.await,
@@ -97,14 +97,14 @@ type Fetched = futures_util::future::BoxFuture<'static, Result<http::Response<su
 fn fetch_service(
     environment: &Environment,
     binding: &str,
-    account: Option<Arc<super::call::Call>>,
+    current: &super::logs::Current,
     request: http::Request<super::Body>,
 ) -> Result<Fetched, wasmtime_wasi_http::Error> {
     let Some(worker) = environment.service(binding) else {
         return Err(wasmtime_wasi_http::Error::ConfigurationError);
     };
-    let depth = outbound::charge(account.as_deref())?;
-    Ok(outbound::send(environment, Target::Worker(worker.clone()), request, None, depth))
+    let account = outbound::charge(current)?;
+    Ok(outbound::send(environment, Target::Worker(worker.clone()), request, None, &account))
 }
 
 const _: fn() = || {

@@ -14,11 +14,12 @@ use hyper::body::Incoming;
 use wasmtime_wasi_http::Error;
 
 use crate::catalog::{Catalog, Routed, View, WorkerView};
-use crate::dispatch::{Answered, Asker, Dispatcher, OVERRIDES_HEADER, Wanted};
+use crate::dispatch::{Answered, Dispatcher, OVERRIDES_HEADER, Wanted};
 use crate::domain::decision::Decision;
 use crate::domain::id::WorkerName;
 use crate::domain::limits::BODY_IDLE_MAX;
 use crate::host::Body;
+use crate::host::call::Lineage;
 use crate::host::idle::Idle;
 use crate::ingress::respond;
 use crate::observe::Observer;
@@ -90,7 +91,8 @@ impl Door {
         let worker: Arc<WorkerView> = Arc::clone(worker);
         drop(view);
         let request = self.prepare(request, authority, peer);
-        let answer = self.dispatcher.dispatch(&worker, wanted, request, Asker::Client(peer.ip())).await;
+        let lineage = Lineage::of_client(peer.ip());
+        let answer = self.dispatcher.dispatch(&worker, wanted, request, lineage).await;
         let mut response = answer.response.map(|body| Outgoing::Worker { body, broken: None });
         if self.version_header == VersionHeader::Send
             && let Some(Decision { version, reason }) = answer.decision

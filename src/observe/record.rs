@@ -57,7 +57,7 @@ pub struct Line<'a> {
 #[derive(Debug, Clone)]
 pub struct Heard {
     pub headers: http::HeaderMap,
-    /// None where another worker made the request.
+    /// Where the client is whose request led to this one.
     pub client: Option<IpAddr>,
     pub protocol: http::Version,
 }

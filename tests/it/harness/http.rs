@@ -63,6 +63,11 @@ pub fn try_request(
     try_raw(address, &bytes)
 }
 
+/// Sends bytes as they are, and reads one reply.
+pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
+    try_raw(address, bytes).expect("the listener accepts")
+}
+
 fn try_raw(address: SocketAddr, bytes: &[u8]) -> Option<Reply> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
