@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use crate::domain::decision::Reason;
 use crate::domain::id::VersionId;
 use crate::domain::outcome::{Blame, Outcome};
@@ -86,55 +84,6 @@ impl std::fmt::Display for RequestId {
 }
 
 impl Record<'_> {
-    /// The record as one line of JSON.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        self.facts().to_string()
-    }
-
-    /// The record with the fields that Logpush calls `workers_trace_events` beside it (`OBS-1`): a line of the request log.
-    #[must_use]
-    pub fn to_log_line(&self) -> String {
-        let mut line = self.facts();
-        let logs: Vec<Value> = self
-            .lines
-            .iter()
-            .map(|line| json!({ "Level": line.level(), "Message": [line.text], "TimestampMs": line.at_ms }))
-            .collect();
-        let exceptions: Vec<Value> = self
-            .exception()
-            .map(|(name, message, at_ms)| json!({ "Name": name, "Message": message, "TimestampMs": at_ms }))
-            .into_iter()
-            .collect();
-        let version = self
-            .version
-            .map(|version| json!({ "id": version.id.to_string(), "tag": version.tag, "message": version.message }));
-        let mut event =
-            json!({ "RayID": self.id.to_string(), "Request": { "URL": self.url(), "Method": self.method } });
-        if let Some(status) = self.status {
-            event["Response"] = json!({ "Status": status });
-        }
-        let trace = json!({
-            "CPUTimeMs": whole_millis(self.cpu),
-            "DispatchNamespace": "",
-            "Entrypoint": "",
-            "Event": event,
-            "EventTimestampMs": self.began_ms,
-            "EventType": "fetch",
-            "Exceptions": exceptions,
-            "Logs": logs,
-            "Outcome": self.outcome.as_str(),
-            "ScriptName": self.worker,
-            "ScriptTags": [],
-            "ScriptVersion": version,
-            "WallTimeMs": whole_millis(self.wall),
-        });
-        if let (Value::Object(line), Value::Object(trace)) = (&mut line, trace) {
-            line.extend(trace);
-        }
-        line.to_string()
-    }
-
     /// The address as the client asked for it.
     #[must_use]
     pub fn url(&self) -> String {
@@ -151,46 +100,6 @@ impl Record<'_> {
         };
         Some((name, self.error, self.began_ms.saturating_add(whole_millis(self.wall))))
     }
-
-    fn facts(&self) -> Value {
-        let lines: Vec<Value> =
-            self.lines.iter().map(|line| json!({ "stream": line.stream, "line": line.text })).collect();
-        let mut json = json!({
-            "event": "request",
-            "id": self.id.to_string(),
-            "time_ms": self.began_ms,
-            "worker": self.worker,
-            "version": self.version.map(|version| version.id.to_string()),
-            "version_number": self.version.map(|version| version.number),
-            "tag": self.version.map(|version| version.tag),
-            "reason": self.reason.map(Reason::as_str),
-            "method": self.method,
-            "host": self.host,
-            "path": self.path,
-            "depth": self.depth,
-            "status": self.status,
-            "outcome": self.outcome.as_str(),
-            "blame": self.blame.map(Blame::as_str),
-            "cpu_ms": millis(self.cpu),
-            "wall_ms": millis(self.wall),
-            "memory_bytes": self.memory_bytes,
-            "subrequests": self.subrequests,
-            "reused": self.reused,
-            "lines": lines,
-        });
-        if !self.error.is_empty() {
-            json["error"] = self.error.into();
-        }
-        if self.lines_truncated {
-            json["lines_truncated"] = true.into();
-        }
-        json
-    }
-}
-
-/// Milliseconds to the microsecond.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Milliseconds, as Cloudflare counts them.
@@ -224,51 +133,5 @@ pub(super) fn sample() -> Record<'static> {
         lines: &[],
         lines_truncated: false,
         heard: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_the_request_log_has_our_facts_and_those_of_logpush() {
-        let lines = [Line { stream: "stderr", text: "oh", at_ms: 1_003 }];
-        let record = Record {
-            lines: &lines,
-            outcome: Outcome::ExceededCpu,
-            blame: Some(Blame::Guest),
-            error: "too long",
-            path: "/a?b",
-            ..sample()
-        };
-        let line: Value = serde_json::from_str(&record.to_log_line()).unwrap();
-        let ours: Value = serde_json::from_str(&record.to_json()).unwrap();
-        for (key, value) in ours.as_object().unwrap() {
-            assert_eq!(line[key], *value, "{key}");
-        }
-        let id = record.version.unwrap().id.to_string();
-        let trace = json!({
-            "CPUTimeMs": 1,
-            "DispatchNamespace": "",
-            "Entrypoint": "",
-            "Event": {
-                "RayID": "0000000000000007",
-                "Request": { "URL": "http://hello.localhost/a?b", "Method": "GET" },
-                "Response": { "Status": 200 },
-            },
-            "EventTimestampMs": 1_000,
-            "EventType": "fetch",
-            "Exceptions": [{ "Name": "Error", "Message": "too long", "TimestampMs": 1_007 }],
-            "Logs": [{ "Level": "error", "Message": ["oh"], "TimestampMs": 1_003 }],
-            "Outcome": "exceededCpu",
-            "ScriptName": "hello",
-            "ScriptTags": [],
-            "ScriptVersion": { "id": id, "tag": "v1", "message": "the first" },
-            "WallTimeMs": 7,
-        });
-        for (key, value) in trace.as_object().unwrap() {
-            assert_eq!(line[key], *value, "{key}");
-        }
     }
 }

@@ -4,21 +4,19 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::decision::Reason;
 use crate::domain::outcome::Blame;
-use crate::observe::record::{Heard, Record, VersionRef, whole_millis};
+use crate::observe::log_line::version;
+use crate::observe::record::{Heard, Line, Record, whole_millis};
 use crate::observe::tail::redact;
-
-/// Bytes of what a guest printed that one event carries; the record has all of it.
-const LOG_BYTES_MAX: usize = 256 * 1024;
 
 /// The event of a request.
 #[must_use]
 pub fn of_request(record: &Record<'_>, heard: &Heard) -> String {
-    let (logs, cut) = logs(record);
+    let (logs, whole) = logs(record);
     let response = record.status.map(|status| json!({ "status": status }));
     let mut event = json!({
         "wallTime": whole_millis(record.wall),
         "cpuTime": whole_millis(record.cpu),
-        "truncated": cut || record.lines_truncated,
+        "truncated": !whole || record.lines_truncated,
         "executionModel": "stateless",
         "outcome": record.outcome.as_str(),
         "scriptName": record.worker,
@@ -67,21 +65,10 @@ pub fn of_tail_itself(worker: &str, now_ms: u64, kind: &str, message: &str, drop
     .to_string()
 }
 
-/// The version that ran, as seed and Logpush have it: empty texts where nothing was said (`META-2`).
-#[must_use]
-pub fn version(version: VersionRef<'_>) -> Value {
-    json!({ "id": version.id.to_string(), "tag": version.tag, "message": version.message })
-}
-
 fn logs(record: &Record<'_>) -> (Vec<Value>, bool) {
-    let mut left = LOG_BYTES_MAX;
-    let mut logs = Vec::new();
-    for line in record.lines {
-        let Some(rest) = left.checked_sub(line.text.len()) else { return (logs, true) };
-        left = rest;
-        logs.push(json!({ "level": line.level(), "message": [line.text], "timestamp": line.at_ms }));
-    }
-    (logs, false)
+    let (lines, whole) = record.lines_to_show();
+    let log = |line: &Line<'_>| json!({ "level": line.level(), "message": [line.text], "timestamp": line.at_ms });
+    (lines.iter().map(log).collect(), whole)
 }
 
 fn exceptions(record: &Record<'_>) -> Vec<Value> {
@@ -109,7 +96,7 @@ fn headers(heard: &Heard) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::domain::outcome::Outcome;
-    use crate::observe::record::{Line, sample};
+    use crate::observe::record::sample;
 
     #[test]
     fn an_event_has_the_shape_that_wrangler_reads() {
@@ -157,8 +144,8 @@ mod tests {
     fn a_flood_of_lines_is_cut_in_the_event() {
         let text = "x".repeat(16 * 1024);
         let lines: Vec<Line<'_>> = (0..20).map(|_| Line { stream: "stdout", text: &text, at_ms: 0 }).collect();
-        let (shown, cut) = logs(&Record { lines: &lines, ..sample() });
-        assert!(cut);
-        assert_eq!(shown.len(), 16);
+        let (shown, whole) = logs(&Record { lines: &lines, ..sample() });
+        assert!(!whole);
+        assert_eq!(shown.len(), 15);
     }
 }
