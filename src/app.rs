@@ -57,6 +57,8 @@ pub struct Settings {
     /// Whether answers carry `sluice-version`.
     pub version_header: bool,
     pub request_log: Option<RequestLog>,
+    /// A request log that has grown to this is put aside.
+    pub request_log_bytes_max: u64,
     pub guest_memory_bytes: u64,
     /// How long requests may go on after the node was told to stop.
     pub drain: Duration,
@@ -133,6 +135,7 @@ impl Settings {
             overrides: None,
             version_header: false,
             request_log: None,
+            request_log_bytes_max: limits::REQUEST_LOG_BYTES_MAX,
             guest_memory_bytes: limits::GUEST_MEMORY_BYTES,
             drain: Duration::from_secs(30),
             instance_slots: None,
@@ -185,7 +188,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let port: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
     let kv = Kv::new(Arc::clone(&port), Arc::clone(&clock));
     let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
-    let observer = Observer::new(request_log(settings.request_log.as_ref())?);
+    let observer = Observer::new(Arc::clone(&clock), request_log(&settings)?);
+    reopen_at_hangup(&settings, &observer);
     let outbound = Arc::new(Outbound::new(settings.outbound.clone()));
     let fleet = fleet(&settings, &catalog, &outbound, &kv, &observer)?;
     let dispatcher =
@@ -215,6 +219,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         token: control::Token::new(&token),
         data_addr: data,
         control_addr: control,
+        tails: Arc::clone(&observer.tails),
         metrics: metrics(&observer, &fleet, &catalog),
     };
     let addresses_file = dir.join("addresses.json");
@@ -262,6 +267,8 @@ impl Running {
         let Tasks { stop_data, stop_control, serving, mut controlling, sweeping, sweeping_kv } = self.tasks;
         stop_data.cancel();
         let _ = serving.await;
+        // After the last request's record, which those who watch are to see.
+        self.observer.tails.end_all();
         stop_control.cancel();
         // A client that has stopped in the middle of a call must not keep the node. A change that was begun is not cut off with
         // its caller: the store finishes it when it is closed.
@@ -295,17 +302,35 @@ fn default_worker(settings: &Settings) -> Result<Option<WorkerName>, Error> {
     settings.default_worker.as_ref().map(parse).transpose()
 }
 
-fn request_log(log: Option<&RequestLog>) -> Result<Option<LineWriter>, Error> {
-    let writer = match log {
+fn request_log(settings: &Settings) -> Result<Option<LineWriter>, Error> {
+    let (writer, path) = match &settings.request_log {
         None => return Ok(None),
-        Some(RequestLog::Stdout) => LineWriter::to_stdout(),
-        Some(RequestLog::File(path)) => LineWriter::to_file(path),
+        Some(RequestLog::Stdout) => (LineWriter::to_stdout(), Path::new("-")),
+        Some(RequestLog::File(path)) => (LineWriter::to_file(path, settings.request_log_bytes_max), path.as_path()),
     };
-    let path = || match log {
-        Some(RequestLog::File(path)) => path.clone(),
-        _ => PathBuf::from("-"),
-    };
-    writer.map(Some).map_err(|source| Error::Write { path: path(), source })
+    writer.map(Some).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// Opens the request log anew at each SIGHUP, so that other programs can put it aside. Without one, SIGHUP ends the node as
+/// it ends any program.
+fn reopen_at_hangup(settings: &Settings, observer: &Arc<Observer>) {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    if !matches!(settings.request_log, Some(RequestLog::File(_))) {
+        return;
+    }
+    let observer = Arc::downgrade(observer);
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangups) => drop(tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                let Some(observer) = observer.upgrade() else { return };
+                if let Some(log) = &observer.request_log {
+                    log.reopen();
+                }
+            }
+        })),
+        Err(error) => tracing::warn!(%error, "SIGHUP will end this node instead of opening the request log anew"),
+    }
 }
 
 /// The API's token: given, else kept in the data folder since the first start.

@@ -27,11 +27,11 @@ use crate::engine::fleet::Fleet;
 use crate::engine::response::Promised;
 use crate::host::Body;
 use crate::host::call::{Call, Lineage};
-use crate::host::logs::Stream;
+use crate::host::logs::{self, Stream};
 use crate::host::ports::{CallError, WorkerCaller};
 use crate::observe::Observer;
 use crate::observe::metrics::{Sample, VersionMetrics};
-use crate::observe::record::{Record, RequestId, VersionRef};
+use crate::observe::record::{Heard, Line, Record, RequestId, VersionRef};
 
 /// The header with a version key (`SEL-3`).
 pub const KEY_HEADER: &str = "cloudflare-workers-version-key";
@@ -111,7 +111,7 @@ impl Dispatcher {
         request: http::Request<Body>,
         lineage: Lineage,
     ) -> Answer {
-        let mut open = Open::new(self, worker, &request, lineage.depth);
+        let mut open = Open::new(self, worker, &request, &lineage);
         let result = self.run(worker, wanted, request, lineage, &mut open).await;
         let (head, body) = match result {
             Ok(response) => {
@@ -280,6 +280,8 @@ struct Open {
     method: http::Method,
     uri: http::Uri,
     depth: u8,
+    /// Kept if somebody watches the worker.
+    heard: Option<Box<Heard>>,
     status: Option<u16>,
     failure: Option<Conclusion>,
     /// Whether the body was sent to its end.
@@ -287,7 +289,11 @@ struct Open {
 }
 
 impl Open {
-    fn new(dispatcher: &Dispatcher, worker: &WorkerView, request: &http::Request<Body>, depth: u8) -> Self {
+    fn new(dispatcher: &Dispatcher, worker: &WorkerView, request: &http::Request<Body>, lineage: &Lineage) -> Self {
+        let listened = dispatcher.observer.tails.listen_to(&worker.name);
+        let heard = listened.then(|| {
+            Box::new(Heard { headers: request.headers().clone(), client: lineage.client, protocol: request.version() })
+        });
         Self {
             id: RequestId(fastrand::u64(..)),
             observer: Arc::clone(&dispatcher.observer),
@@ -300,7 +306,8 @@ impl Open {
             call: None,
             method: request.method().clone(),
             uri: request.uri().clone(),
-            depth,
+            depth: lineage.depth,
+            heard,
             status: None,
             failure: None,
             whole: false,
@@ -344,13 +351,11 @@ impl Open {
         });
         let (lines, lines_truncated) = finished.unwrap_or_default();
         let failed = conclusion.is_some_and(|conclusion| conclusion.blame != Some(Blame::Caller));
-        if lines.is_empty() && !failed && self.observer.request_log.is_none() {
+        let is_worth_a_word = failed || !lines.is_empty();
+        if !is_worth_a_word && self.observer.request_log.is_none() && self.heard.is_none() {
             return;
         }
-        let lines: Vec<(&str, &str)> = lines
-            .iter()
-            .map(|(stream, line)| (if *stream == Stream::Out { "stdout" } else { "stderr" }, line.as_str()))
-            .collect();
+        let lines: Vec<Line<'_>> = lines.iter().map(|line| self.line(line)).collect();
         let record = Record {
             id: self.id,
             began_ms: self.began_ms,
@@ -359,9 +364,11 @@ impl Open {
                 id: version.id,
                 number: version.number,
                 tag: version.tag(),
+                message: version.annotations.message.as_deref().unwrap_or(""),
             }),
             reason: self.decision.map(|decision| decision.reason),
             method: self.method.as_str(),
+            scheme: self.uri.scheme_str().unwrap_or("http"),
             host: self.uri.authority().map_or("", http::uri::Authority::as_str),
             path: self.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
             depth: self.depth,
@@ -376,11 +383,23 @@ impl Open {
             reused: self.call.as_ref().map_or(0, |call| call.reused()),
             lines: &lines,
             lines_truncated,
+            heard: self.heard.as_deref(),
         };
+        self.observer.tails.tell(&self.worker, &record);
         match &self.observer.request_log {
-            Some(log) => log.write(record.to_json()),
+            Some(log) => log.write(record.to_log_line()),
+            None if !is_worth_a_word => {}
             None if failed => tracing::warn!(target: "sluicegate::request", "{}", record.to_json()),
             None => tracing::info!(target: "sluicegate::request", "{}", record.to_json()),
+        }
+    }
+
+    fn line<'a>(&self, line: &'a logs::Line) -> Line<'a> {
+        let since = line.at.saturating_duration_since(self.began).as_millis();
+        Line {
+            stream: if line.stream == Stream::Out { "stdout" } else { "stderr" },
+            text: &line.text,
+            at_ms: self.began_ms.saturating_add(u64::try_from(since).unwrap_or(u64::MAX)),
         }
     }
 }

@@ -139,7 +139,7 @@ impl Node {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let catalog = catalog(folder.path()).await;
-        let observer = Observer::new(None);
+        let observer = Observer::new(Arc::new(SystemClock), None);
         let engines = Arc::new(Engines::new(Settings::default()).expect("engines"));
         let fleet = fleet(&engines, &catalog, &observer, &folder.path().join("artifacts"));
         let dispatcher = Dispatcher::new(

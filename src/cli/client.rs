@@ -17,8 +17,8 @@ use super::settings::{Target, is_loopback};
 use super::upload::Upload;
 use crate::control::wire::{
     ACCOUNT, Deployment, DeploymentRequest, Deployments, DomainRecords, Envelope, ExplainRequest, Explanation,
-    ResultInfo, Route, SecretItem, SecretPut, SecretsBulk, Subdomain, Uploaded, Version, VersionPatch, Versions,
-    WorkerHosts,
+    ResultInfo, Route, SecretItem, SecretPut, SecretsBulk, Subdomain, Tail, TailRequest, Uploaded, Version,
+    VersionPatch, Versions, WorkerHosts,
 };
 
 /// How long a node may take to accept a connection. It may take as long as it likes to answer: it compiles.
@@ -218,6 +218,19 @@ impl Api {
     pub async fn explain(&self, worker: &str, request: &ExplainRequest) -> anyhow::Result<Explanation> {
         let url = self.url(&["workers", "scripts", worker, "explain"]);
         self.send(Method::POST, url, |http| Ok(http.json(request))).await
+    }
+
+    // --- Tails ---
+
+    /// A tail: where to read it.
+    pub async fn create_tail(&self, worker: &str, request: &TailRequest) -> anyhow::Result<Tail> {
+        let url = self.url(&["workers", "scripts", worker, "tails"]);
+        self.send(Method::POST, url, |http| Ok(http.json(request))).await
+    }
+
+    pub async fn delete_tail(&self, worker: &str, id: &str) -> anyhow::Result<()> {
+        let url = self.url(&["workers", "scripts", worker, "tails", id]);
+        self.exchange::<Value>(Method::DELETE, url, Ok).await.map(drop)
     }
 
     /// `<worker>.localhost:<port>`, by what the node itself says where its address is not known.

@@ -15,6 +15,7 @@ pub mod refused;
 pub mod render;
 pub mod secrets;
 pub mod settings;
+pub mod tail;
 pub mod upload;
 
 use std::process::ExitCode;

@@ -34,6 +34,13 @@ pub fn line(text: impl Display) {
     let _ = writeln!(anstream::stdout().lock(), "{text}");
 }
 
+/// A line of data in a stream of them. False if its reader has gone away, and the stream can end.
+#[must_use]
+pub fn line_to_reader(text: impl Display) -> bool {
+    let mut stdout = anstream::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_ok()
+}
+
 /// Bytes of data, as they are.
 pub fn bytes(data: &[u8]) {
     let mut stdout = std::io::stdout().lock();

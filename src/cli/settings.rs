@@ -153,6 +153,11 @@ pub fn apply(args: &NodeArgs, settings: &mut app::Settings) -> Result<(), Fault>
             file => app::RequestLog::File(PathBuf::from(file)),
         });
     }
+    if let Some(text) = &args.request_log_max_size {
+        let bytes = parse_bytes(text).filter(|bytes| *bytes > 0);
+        settings.request_log_bytes_max =
+            bytes.ok_or_else(|| usage(format!("--request-log-max-size {text}: expected a size such as 100MiB")))?;
+    }
     if let Some(text) = &args.guest_memory {
         let bytes = parse_bytes(text);
         settings.guest_memory_bytes =

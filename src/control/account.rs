@@ -77,14 +77,16 @@ pub(super) async fn zones(query: Query) -> Answer<Value> {
 /// What belongs to Cloudflare's API and not to ours.
 pub(super) async fn not_offered(uri: http::Uri) -> Fault {
     let what = [
-        ("tails", "`tail` is not offered yet; guests' lines are in the node's log"),
         ("asset", "static assets are not offered; serve the files from the component"),
         ("queues", "there are no queues; call another worker by a service binding"),
         ("r2/", "there is no object store; call one by HTTP from the component"),
         ("d1/", "there is no database; call one by HTTP from the component"),
         ("workflows", "there are no workflows"),
         ("previews", "previews with their own settings are not offered; every version has a URL of its own"),
-        ("logpush", "Logpush is not offered; the node writes its own log"),
+        (
+            "logpush",
+            "Logpush is not offered; `sluice serve --request-log FILE` writes the fields of `workers_trace_events`, ScriptVersion included, as JSON lines",
+        ),
     ];
     let hint =
         what.iter().find(|(part, _)| uri.path().contains(part)).map_or("this is not offered here", |(_, hint)| hint);

@@ -94,6 +94,10 @@ codes! {
     BodyTooSlow = 95007, REQUEST_TIMEOUT;
     DiskFull = 95008, INSUFFICIENT_STORAGE;
     PreconditionFailed = 95009, PRECONDITION_FAILED;
+    TailUnknown = 95020, NOT_FOUND;
+    TailTaken = 95021, CONFLICT;
+    TooManyTails = 95022, TOO_MANY_REQUESTS;
+    NoWebSocket = 95023, BAD_REQUEST;
 }
 
 impl Fault {

@@ -5,20 +5,22 @@
 //! goes wrong becomes a code and a sentence in `fault`, and `codes.md` has a heading for each.
 //!
 //! This room must never show a secret's value, keep anything outside the catalog, or answer with anything but the envelope
-//! (only `/metrics` and the values of KV keys are bare).
+//! (only `/metrics` and the values of KV keys are bare, the description is OpenAPI, and a tail is a stream of events).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get, patch, post, put};
+use axum::routing::{any, delete, get, patch, post, put};
 
 use crate::catalog::Catalog;
 use crate::kv::Kv;
+use crate::observe::tail::Tails;
 
 mod account;
 mod deploy;
+mod description;
 mod door;
 mod explain;
 mod fault;
@@ -30,6 +32,7 @@ mod read;
 mod request;
 mod secrets;
 mod shape;
+mod tails;
 mod triggers;
 mod upload;
 pub mod wire;
@@ -51,6 +54,8 @@ pub struct Api {
     pub data_addr: SocketAddr,
     /// Where this API listens: whose `Host` it takes.
     pub control_addr: SocketAddr,
+    /// Who watches requests.
+    pub tails: Arc<Tails>,
     /// The metrics in Prometheus' text form.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -76,7 +81,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/client/v4/user", get(account::user))
         .route("/client/v4/accounts", get(account::accounts))
         .route("/client/v4/memberships", get(account::memberships))
+        .route("/client/v4/openapi.json", get(description::openapi))
         .route("/metrics", get(account::metrics))
+        .route("/tails/{tail}", get(tails::follow))
         .method_not_allowed_fallback(door::unknown_method);
     guarded.merge(open).layer(from_fn_with_state(Arc::clone(&api), door::door)).with_state(api)
 }
@@ -104,8 +111,8 @@ fn workers() -> Router<Arc<Api>> {
         .route(&at("/scripts/{name}/domains/records"), put(triggers::set_domains))
         .route(&at("/scripts/{name}/schedules"), get(triggers::schedules).put(triggers::set_schedules))
         .route(&at("/scripts/{name}/references"), get(read::references))
-        .route(&at("/scripts/{name}/tails"), any(account::not_offered))
-        .route(&at("/scripts/{name}/tails/{tail}"), any(account::not_offered))
+        .route(&at("/scripts/{name}/tails"), get(tails::list).post(tails::create))
+        .route(&at("/scripts/{name}/tails/{tail}"), delete(tails::delete))
         .route(&at("/scripts/{name}/assets-upload-session"), any(account::not_offered))
         .route(&at("/assets/{*rest}"), any(account::not_offered))
         .route(&at("/services/{name}"), get(read::service).delete(read::delete_worker))

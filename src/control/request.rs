@@ -163,7 +163,8 @@ pub(super) fn undecodable(error: &serde_json::Error, what: &str, shape: &str) ->
     Fault::new(Code::Body, message)
 }
 
-async fn all(mut body: Body, bytes_max: usize) -> Outcome<Vec<u8>> {
+/// All of a body that is no upload.
+pub(super) async fn all(mut body: Body, bytes_max: usize) -> Outcome<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(frame) = soon(body.frame()).await? {
         let frame = frame.map_err(cut_off)?;

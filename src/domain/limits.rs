@@ -113,6 +113,8 @@ pub const HTTP2_STREAMS_MAX: u32 = 250;
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 /// The longest line a guest may print before it is broken.
 pub const LOG_LINE_BYTES_MAX: usize = 16 * 1024;
+/// A request log that has grown to this is put aside, unless `--request-log-max-size` says otherwise.
+pub const REQUEST_LOG_BYTES_MAX: u64 = 100 * 1024 * 1024;
 /// Requests of one version that run at once; more wait for a permit.
 pub const VERSION_PERMITS: usize = 512;
 /// Requests of one version that may wait for a permit; the next is told to come back.

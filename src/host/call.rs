@@ -1,6 +1,7 @@
 //! One request's account: what it used, what it printed, and what it may still use. Shared by the guest's host functions, which
 //! write it, and by whoever answers the client, who reads it into the request's record.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -14,11 +15,19 @@ use crate::host::logs::Lines;
 pub struct Lineage {
     /// Calls that lie around this one; 0 for a client's request.
     pub depth: u8,
+    /// Where that client's request came from, if one did.
+    pub client: Option<IpAddr>,
     /// Calls that may still be made for the client's request, however they branch. Made with the first of them.
     calls_left: OnceLock<Arc<AtomicU32>>,
 }
 
 impl Lineage {
+    /// The place of a request that a client makes.
+    #[must_use]
+    pub fn of_client(address: IpAddr) -> Self {
+        Self { client: Some(address), ..Self::default() }
+    }
+
     /// The place of a call that is made from here, or none if there are too many of them already: too deep, or too many in all.
     #[must_use]
     pub fn child(&self) -> Option<Self> {
@@ -28,7 +37,7 @@ impl Lineage {
         }
         let taken = calls_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         taken.ok()?;
-        Some(Self { depth: self.depth + 1, calls_left: OnceLock::from(Arc::clone(calls_left)) })
+        Some(Self { depth: self.depth + 1, client: self.client, calls_left: OnceLock::from(Arc::clone(calls_left)) })
     }
 }
 

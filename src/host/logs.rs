@@ -4,12 +4,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::clock;
 use crate::domain::limits::{LOG_BYTES_MAX, LOG_LINE_BYTES_MAX};
 use crate::host::call::Call;
 
@@ -20,10 +22,19 @@ pub enum Stream {
     Err,
 }
 
+/// A line, without its end.
+#[derive(Debug)]
+pub struct Line {
+    pub stream: Stream,
+    pub text: String,
+    /// When it was ended.
+    pub at: Instant,
+}
+
 /// Lines of one request, in the order in which they were ended.
 #[derive(Debug, Default)]
 pub struct Lines {
-    pub ended: Vec<(Stream, String)>,
+    pub ended: Vec<Line>,
     open: [Vec<u8>; 2],
     bytes: usize,
     /// Whether something was left out, because the limit was reached.
@@ -59,7 +70,8 @@ impl Lines {
             line.pop();
         }
         if !line.is_empty() {
-            self.ended.push((stream, String::from_utf8_lossy(&line).into_owned()));
+            let text = String::from_utf8_lossy(&line).into_owned();
+            self.ended.push(Line { stream, text, at: clock::monotonic() });
         }
     }
 }
@@ -177,7 +189,7 @@ mod tests {
         lines.write(Stream::Err, b"err 1\n");
         lines.write(Stream::Out, b"line\r\ntwo");
         lines.finish();
-        let text: Vec<&str> = lines.ended.iter().map(|(_, line)| line.as_str()).collect();
+        let text: Vec<&str> = lines.ended.iter().map(|line| line.text.as_str()).collect();
         assert_eq!(text, ["err 1", "one line", "two"]);
     }
 
@@ -189,6 +201,6 @@ mod tests {
         }
         lines.finish();
         assert!(lines.truncated);
-        assert_eq!(lines.ended.iter().map(|(_, line)| line.len()).sum::<usize>(), LOG_BYTES_MAX);
+        assert_eq!(lines.ended.iter().map(|line| line.text.len()).sum::<usize>(), LOG_BYTES_MAX);
     }
 }

@@ -91,7 +91,8 @@ impl Door {
         let worker: Arc<WorkerView> = Arc::clone(worker);
         drop(view);
         let request = self.prepare(request, authority, peer);
-        let answer = self.dispatcher.dispatch(&worker, wanted, request, Lineage::default()).await;
+        let lineage = Lineage::of_client(peer.ip());
+        let answer = self.dispatcher.dispatch(&worker, wanted, request, lineage).await;
         let mut response = answer.response.map(|body| Outgoing::Worker { body, broken: None });
         if self.version_header == VersionHeader::Send
             && let Some(Decision { version, reason }) = answer.decision

@@ -1,5 +1,6 @@
 //! The wide record of one request: which version ran and why, how it ended, whose fault that was, and what it cost.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::domain::decision::Reason;
@@ -20,6 +21,7 @@ pub struct Record<'a> {
     pub version: Option<VersionRef<'a>>,
     pub reason: Option<Reason>,
     pub method: &'a str,
+    pub scheme: &'a str,
     pub host: &'a str,
     pub path: &'a str,
     pub depth: u8,
@@ -32,9 +34,30 @@ pub struct Record<'a> {
     pub memory_bytes: u64,
     pub subrequests: u32,
     pub reused: u32,
-    /// What the guest printed: (`stdout` or `stderr`, line).
-    pub lines: &'a [(&'static str, &'a str)],
+    /// What the guest printed.
+    pub lines: &'a [Line<'a>],
     pub lines_truncated: bool,
+    /// What only a tail asks for, if one listened when the request began.
+    pub heard: Option<&'a Heard>,
+}
+
+/// A line that the guest printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a> {
+    /// `stdout` or `stderr`.
+    pub stream: &'static str,
+    pub text: &'a str,
+    /// Unix time of its end in milliseconds.
+    pub at_ms: u64,
+}
+
+/// What is kept of a request's head because a tail listens: a copy that other requests do not pay for.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    pub headers: http::HeaderMap,
+    /// Where the client is whose request led to this one.
+    pub client: Option<IpAddr>,
+    pub protocol: http::Version,
 }
 
 /// The version of a record.
@@ -43,6 +66,15 @@ pub struct VersionRef<'a> {
     pub id: VersionId,
     pub number: u64,
     pub tag: &'a str,
+    pub message: &'a str,
+}
+
+impl Line<'_> {
+    /// The word of `console`'s functions for it.
+    #[must_use]
+    pub fn level(&self) -> &'static str {
+        if self.stream == "stderr" { "error" } else { "log" }
+    }
 }
 
 impl std::fmt::Display for RequestId {
@@ -52,45 +84,54 @@ impl std::fmt::Display for RequestId {
 }
 
 impl Record<'_> {
-    /// The record as one line of JSON.
+    /// The address as the client asked for it.
     #[must_use]
-    pub fn to_json(&self) -> String {
-        let lines: Vec<_> =
-            self.lines.iter().map(|(stream, line)| serde_json::json!({ "stream": stream, "line": line })).collect();
-        let mut json = serde_json::json!({
-            "event": "request",
-            "id": self.id.to_string(),
-            "time_ms": self.began_ms,
-            "worker": self.worker,
-            "version": self.version.map(|version| version.id.to_string()),
-            "version_number": self.version.map(|version| version.number),
-            "tag": self.version.map(|version| version.tag),
-            "reason": self.reason.map(Reason::as_str),
-            "method": self.method,
-            "host": self.host,
-            "path": self.path,
-            "depth": self.depth,
-            "status": self.status,
-            "outcome": self.outcome.as_str(),
-            "blame": self.blame.map(Blame::as_str),
-            "cpu_ms": millis(self.cpu),
-            "wall_ms": millis(self.wall),
-            "memory_bytes": self.memory_bytes,
-            "subrequests": self.subrequests,
-            "reused": self.reused,
-            "lines": lines,
-        });
-        if !self.error.is_empty() {
-            json["error"] = self.error.into();
-        }
-        if self.lines_truncated {
-            json["lines_truncated"] = true.into();
-        }
-        json.to_string()
+    pub fn url(&self) -> String {
+        format!("{}://{}{}", self.scheme, self.host, self.path)
+    }
+
+    /// What was thrown, so to speak: (name, message, Unix time in milliseconds). A client that goes away throws nothing.
+    #[must_use]
+    pub fn exception(&self) -> Option<(&'static str, &str, u64)> {
+        let name = match self.blame? {
+            Blame::Guest => "Error",
+            Blame::Host => "InternalError",
+            Blame::Caller => return None,
+        };
+        Some((name, self.error, self.began_ms.saturating_add(whole_millis(self.wall))))
     }
 }
 
-/// Milliseconds to the microsecond.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
+/// Milliseconds, as Cloudflare counts them.
+pub(super) fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A request that went well, for tests to vary.
+#[cfg(test)]
+pub(super) fn sample() -> Record<'static> {
+    Record {
+        id: RequestId(7),
+        began_ms: 1_000,
+        worker: "hello",
+        version: Some(VersionRef { id: VersionId::from_random([1; 16]), number: 1, tag: "v1", message: "the first" }),
+        reason: Some(Reason::Random),
+        method: "GET",
+        scheme: "http",
+        host: "hello.localhost",
+        path: "/",
+        depth: 0,
+        status: Some(200),
+        outcome: Outcome::Ok,
+        blame: None,
+        error: "",
+        cpu: Duration::from_micros(1_500),
+        wall: Duration::from_millis(7),
+        memory_bytes: 65_536,
+        subrequests: 0,
+        reused: 0,
+        lines: &[],
+        lines_truncated: false,
+        heard: None,
+    }
 }

@@ -1,7 +1,6 @@
 //! What the command line says as it does its work: every command, in a snapshot. How commands fail stands in `cli_faults`,
 //! files of configuration in `cli_config`.
 
-
 use insta::assert_snapshot;
 use serde_json::json;
 

@@ -1,7 +1,6 @@
 //! Files of configuration as the command line reads them (`CFG-*`): which file, all faults of it at once with their places,
 //! what an environment inherits, and the `[build]` command.
 
-
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
@@ -54,7 +53,7 @@ fn every_fault_is_told_at_once_in_either_language() {
     assert_snapshot!(toml, @"
     exit 1
     stderr:
-    error: [folder]/wrangler.toml has 19 faults:
+    error: [folder]/wrangler.toml has 18 faults:
       - `main` must be a string, found an array
       - `durable_objects` is not supported: Durable Objects come with a later release of Sluice
       - `r2_buckets` is not supported: Sluice has no such binding

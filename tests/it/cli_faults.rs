@@ -1,6 +1,5 @@
 //! How the command line fails: what it says, where, and the code that it ends with. Nothing of it has an effect.
 
-
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 

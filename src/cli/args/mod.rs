@@ -2,6 +2,7 @@
 //! the words mean and [`super::commands`] does it. No command ever asks a question.
 
 mod kv;
+mod tail;
 mod versions;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use kv::{BesideArgs, KvBulkCommand, KvCommand, KvKeyCommand, KvNamespaceCommand, NamespaceArgs};
+pub use tail::{TailArgs, TailFormat, TailStatus};
 pub use versions::{
     DeploymentsCommand, ListArgs, NoteArgs, RollbackArgs, SecretBulkArgs, SecretCommand, SecretPutArgs,
     VersionsCommand, VersionsDeployArgs, VersionsSecretCommand,
@@ -80,6 +82,8 @@ pub enum Command {
         #[command(subcommand)]
         command: KvCommand,
     },
+    /// Watch a worker's requests as they end: their outcomes, what the guest printed, what it failed with
+    Tail(TailArgs),
     /// Delete a worker with all its versions
     Delete(DeleteArgs),
     /// Say which version a request would get, and why
@@ -119,9 +123,12 @@ pub struct NodeArgs {
     /// Tell the version and the reason in the response header `sluice-version`
     #[arg(long)]
     pub version_header: bool,
-    /// Write a line for every request to this file, or to stdout with `-`
+    /// Write a line for every request to this file, or to stdout with `-`; SIGHUP opens the file anew
     #[arg(long, value_name = "FILE|-")]
     pub request_log: Option<String>,
+    /// Put the request log aside as FILE.1 when it has grown to this (five old files are kept) [default: 100MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub request_log_max_size: Option<String>,
     /// Memory that one instance of a guest may use, such as 128MiB
     #[arg(long, value_name = "SIZE")]
     pub guest_memory: Option<String>,
@@ -303,6 +310,7 @@ mod tests {
             "sluice kv bulk get f.json --binding NOTES",
             "sluice kv bulk delete f.json --binding NOTES --force",
             "sluice explain w --key k --key l --header X:y",
+            "sluice tail w --format pretty --status error --status ok --ip self --version-id 3",
             "sluice init d --wasi 0.3",
             "sluice serve --listen 127.0.0.1:0 --request-log - --outbound none",
         ] {

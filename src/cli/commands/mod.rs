@@ -13,6 +13,7 @@ pub mod node;
 pub mod rollback;
 pub mod secret;
 pub mod split;
+pub mod tail;
 pub mod traffic;
 pub mod versions;
 
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rollback(args) => rollback::run(&args, &common).await,
         Command::Secret { command } => secret::deployed(command, &common).await,
         Command::Kv { command } => kv::run(command, &common).await,
+        Command::Tail(args) => tail::run(&args, &common).await,
         Command::Delete(args) => delete::run(&args, &common).await,
         Command::Explain(args) => explain::run(&args, &common).await,
         Command::Init(args) => init::run(&args),

@@ -26,7 +26,7 @@ async fn every_refusal_is_the_same_json_envelope() {
         ("GET", "/client/v4/accounts/local/workers/scripts/a%ff/versions", 10004),
         ("GET", &long, 7001),
         ("PUT", &long, 10016),
-        ("POST", "/client/v4/accounts/local/workers/scripts/hello/tails", 95004),
+        ("POST", "/client/v4/accounts/local/logpush/jobs", 95004),
         ("POST", "/client/v4/accounts/local/storage/kv/namespaces", 10026),
         ("POST", "/client/v4/accounts/local/workers/scripts/hello/assets-upload-session", 95004),
     ] {

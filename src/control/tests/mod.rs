@@ -1,8 +1,10 @@
 //! The API through its door: a real socket, the real catalog on the memory engine, and a prover that believes magic numbers.
 
 mod changes;
+mod description;
 mod doors;
 mod kv;
+mod tails;
 mod uploads;
 
 use std::path::Path;
@@ -25,6 +27,7 @@ use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
 use crate::engine::compile::{Refusal, RefusalKind};
 use crate::engine::prove::Proven;
 use crate::kv::Kv;
+use crate::observe::tail::Tails;
 use crate::store::MemoryStore;
 
 const TOKEN: &str = "t0ken";
@@ -38,6 +41,7 @@ struct Node {
     dir: tempfile::TempDir,
     catalog: Arc<Catalog>,
     prover: Arc<Believer>,
+    tails: Arc<Tails>,
 }
 
 /// Believes what begins like Wasm. `slow` in the module waits for a permit, `panic` panics.
@@ -129,6 +133,7 @@ impl Node {
         let kv = Kv::new(Arc::<MemoryStore>::clone(&store), Arc::new(SystemClock));
         let catalog = Catalog::open(store, dir.path(), Arc::new(SystemClock)).await.unwrap();
         let prover = Arc::new(Believer { proofs: AtomicUsize::new(0), slow: Semaphore::new(0) });
+        let tails = Tails::new(Arc::new(SystemClock));
         let api = Api {
             catalog: Arc::clone(&catalog),
             kv,
@@ -136,11 +141,12 @@ impl Node {
             token: Token::new(TOKEN),
             data_addr: "127.0.0.1:8787".parse().unwrap(),
             control_addr: addr,
+            tails: Arc::clone(&tails),
             metrics: Arc::new(|| "sluice_up 1\n".to_owned()),
         };
         let app = router(Arc::new(api)).into_make_service_with_connect_info::<std::net::SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { addr, dir, catalog, prover }
+        Self { addr, dir, catalog, prover, tails }
     }
 
     /// A request as it is written, answered and closed.

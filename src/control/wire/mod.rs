@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod tail;
+
+pub use tail::{Tail, TailFilter, TailHeader, TailRequest};
+
 /// The only account there is.
 pub const ACCOUNT: &str = "local";
 
