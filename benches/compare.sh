@@ -66,12 +66,11 @@ subject "sluice, 0.2 fresh, split, keys" "$node" "$data" fresh-split.localhost 5
 subject "sluice, 0.2 reused" "$node" "$data" reused.localhost
 subject "sluice, 0.2 reused, split, keys" "$node" "$data" reused-split.localhost 500
 subject "sluice, 0.3" "$node" "$data" async.localhost
-if [[ -f $examples/hello-js.wasm && "sluice, JS" =~ $SUBJECTS ]]; then
+if [[ -f $examples/hello-js.wasm && "sluice, JS fresh" =~ $SUBJECTS ]]; then
     say "compiling the JavaScript guest, which takes a while"
     worker js "$examples/hello-js.wasm" '{}'
-    worker js-reused "$examples/hello-js.wasm" "$reuse"
+    # Fresh only: the fetch event of componentize-js 0.23 cannot be answered a second time in one instance.
     subject "sluice, JS fresh" "$node" "$data" js.localhost
-    subject "sluice, JS reused" "$node" "$data" js-reused.localhost
 fi
 
 # wasmtime_serve NAME COMPONENT ARGUMENT…
@@ -93,10 +92,7 @@ if [[ -n $WASMTIME ]]; then
     wasmtime_serve "wasmtime serve, 0.2, memory kept" "$work/hello.wasm" "${resident[@]}"
     wasmtime_serve "wasmtime serve, 0.2, reused" "$work/hello.wasm" --max-instance-reuse-count 100000
     wasmtime_serve "wasmtime serve, 0.3, defaults" "$work/hello-async.wasm"
-    if [[ -f $work/hello-js.wasm ]]; then
-        wasmtime_serve "wasmtime serve, JS, defaults" "$work/hello-js.wasm" -S cli
-        wasmtime_serve "wasmtime serve, JS, reused" "$work/hello-js.wasm" -S cli --max-instance-reuse-count 100000
-    fi
+    [[ ! -f $work/hello-js.wasm ]] || wasmtime_serve "wasmtime serve, JS, defaults" "$work/hello-js.wasm" -S cli
 else
     say "without 'wasmtime serve': there is no wasmtime on PATH, and WASMTIME does not name one"
 fi

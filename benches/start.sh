@@ -41,7 +41,7 @@ fill() {
         else
             upload POST "$worker/versions" "$work/module.wasm" "{\"bindings\": [{\"type\": \"plain_text\", \"name\": \"N\", \"text\": \"$n\"}]}" > /dev/null
         fi
-        ((n % 100)) || say "uploaded $n versions of $2"
+        (((n + 1) % 100)) || say "uploaded $((n + 1)) versions of $2"
     done
 }
 
