@@ -53,8 +53,8 @@ impl Refused {
             10057 => "set the secrets first with `sluice secret put NAME`, or in this upload with `--secrets-file`",
             10071 => "`sluice versions list` shows the versions",
             10214 | 10215 => {
-                "deploy the latest version first (`sluice versions deploy`), or change secrets without deploying: \
-                 `sluice versions secret put NAME`, then `sluice versions deploy`"
+                "deploy the latest version first (`sluice versions deploy <version>@100`), or change secrets without \
+                 deploying: `sluice versions secret put NAME`"
             }
             10220 => "repeat it with `--force` to deploy it with the secrets it was uploaded with",
             10222 => "the worker has no version yet; `sluice deploy` uploads one",

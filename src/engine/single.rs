@@ -31,7 +31,8 @@ struct Instance {
     store: Store<State>,
     proxy: Proxy,
     served: u32,
-    place: Place,
+    /// Given back after the store: the pool must have room for whoever gets it.
+    _place: Place,
 }
 
 type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
@@ -150,7 +151,7 @@ async fn instantiate(
 ) -> Result<Instance, Failure> {
     store.data().current.enter(call);
     match pre.instantiate_async(&mut store).await {
-        Ok(proxy) => Ok(Instance { store, proxy, served: 0, place }),
+        Ok(proxy) => Ok(Instance { store, proxy, served: 0, _place: place }),
         Err(error) => Err(failure(&error, &store, Failure::Instantiate)),
     }
 }

@@ -12,6 +12,9 @@
 mod harness;
 
 mod api_robustness;
+mod cli;
+mod cli_config;
+mod cli_faults;
 mod clocks;
 mod corpus;
 mod crash;
@@ -21,6 +24,7 @@ mod drain;
 mod explain;
 mod guests;
 mod http2;
+mod kv;
 mod limits;
 mod main_job;
 mod metadata;

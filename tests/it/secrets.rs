@@ -98,26 +98,7 @@ fn a_value_is_shown_nowhere_and_lies_nowhere_in_clear() {
     node.run_with(&folder, "secret bulk", &json!({ "BULK": value("bulk") }).to_string()).done();
     node.run_with(&folder, "versions secret put PATCHED", &value("patch")).done();
     node.run_with(&folder, "secret put KEPT --name draft", &value("draft")).done();
-    // Refusals do not repeat what they refuse.
-    let wrong = json!({ "name": "1x", "text": value("name"), "type": "secret_text" });
-    let mut told = vec![node.api_raw("PUT", "/scripts/draft/secrets", &wrong).to_string()];
-    for wrong in [
-        json!({ "name": "A", "text": VALUE, "type": "secret_key" }),
-        json!({ "name": "A", "text": [VALUE], "type": "secret_text" }),
-        json!({ "name": "A", "secret": VALUE }),
-        json!({ "name": VALUE, "type": "secret_text", "text": VALUE.repeat(1_000) }),
-    ] {
-        let reply = node.api_raw("PUT", "/scripts/draft/secrets", &wrong);
-        assert_eq!(reply["success"], false, "{wrong}");
-        if wrong["name"] != VALUE {
-            told.push(reply.to_string());
-        }
-    }
-    let both = json!([secret("TWICE", VALUE), secret("TWICE", VALUE), secret("1x", VALUE)]);
-    let refused = node.upload("PUT", "/scripts/w", &example("version-teller"), Upload::bindings(both));
-    assert_eq!(refused["success"], false);
-    told.push(refused.to_string());
-
+    let mut told = refusals(&node);
     let id = versions(&node, "w")[0]["id"].as_str().expect("an id").to_owned();
     node.run(&folder, &format!("versions deploy {id}@100")).done();
     let reply = env(&node, "w");
@@ -126,30 +107,7 @@ fn a_value_is_shown_nowhere_and_lies_nowhere_in_clear() {
     }
     node.record_of("w", "/env");
 
-    let deployment = deployments(&node, "w")[0]["id"].as_str().expect("an id").to_owned();
-    let mut paths = vec!["/scripts".to_owned(), "/subdomain".to_owned()];
-    for worker in ["w", "draft"] {
-        let of_script = [
-            "/versions",
-            "/versions?deployable=true",
-            "/deployments",
-            "/settings",
-            "/script-settings",
-            "/secrets",
-            "/secrets/KEPT",
-            "/secrets/PUT",
-            "/subdomain",
-            "/routes",
-            "/schedules",
-            "/references",
-            "/explain",
-        ];
-        paths.extend(of_script.map(|path| format!("/scripts/{worker}{path}")));
-        paths.extend([format!("/services/{worker}"), format!("/workers/{worker}")]);
-    }
-    paths.extend(versions(&node, "w").iter().map(|v| format!("/scripts/w/versions/{}", v["id"].as_str().expect("id"))));
-    paths.push(format!("/scripts/w/deployments/{deployment}"));
-    told.extend(paths.iter().map(|path| node.api_raw("GET", path, &Value::Null).to_string()));
+    told.extend(everything_told(&node));
     told.push(node.metrics().text());
     for line in [
         "versions list",
@@ -174,19 +132,8 @@ fn a_value_is_shown_nowhere_and_lies_nowhere_in_clear() {
     }
 
     assert!(!node.log().contains(VALUE));
-    let (hex, data) = (hex_of(VALUE), node.dir().to_owned());
-    let look = || {
-        let found = files(&data);
-        for file in &found {
-            let bytes = std::fs::read(file).unwrap_or_default();
-            for needle in [VALUE.as_bytes(), hex.as_bytes()] {
-                let found = bytes.windows(needle.len()).any(|window| window == needle);
-                assert!(!found, "{} holds the value in clear", file.display());
-            }
-        }
-        found
-    };
-    let found = look();
+    let data = node.dir().to_owned();
+    let found = look_through(&data);
     let has = |name: &str| found.iter().any(|file| file.file_name().is_some_and(|file| file == name));
     assert!(has("sluice.db") && has("sluice.db-wal") && has("requests.jsonl"), "{found:?}");
     // It looks where secrets are: their names are there to be found.
@@ -196,11 +143,70 @@ fn a_value_is_shown_nowhere_and_lies_nowhere_in_clear() {
     // And nothing is lost or written out when the node is killed and comes back.
     let node = node.kill_and_restart();
     assert_eq!(env(&node, "w")["PATCHED"], value("patch"));
-    look();
+    look_through(&data);
 }
 
-fn hex_of(text: &str) -> String {
-    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+/// What is said of calls that are refused, each with the value in it.
+fn refusals(node: &Node) -> Vec<String> {
+    let mut told = Vec::new();
+    for wrong in [
+        json!({ "name": "1x", "text": VALUE, "type": "secret_text" }),
+        json!({ "name": "A", "text": VALUE, "type": "secret_key" }),
+        json!({ "name": "A", "text": [VALUE], "type": "secret_text" }),
+        json!({ "name": "A", "secret": VALUE }),
+        json!({ "name": "A", "text": VALUE.repeat(1_000), "type": "secret_text" }),
+    ] {
+        let reply = node.api_raw("PUT", "/scripts/draft/secrets", &wrong);
+        assert_eq!(reply["success"], false, "{wrong}");
+        told.push(reply.to_string());
+    }
+    let both = json!([secret("TWICE", VALUE), secret("TWICE", VALUE), secret("1x", VALUE)]);
+    let refused = node.upload("PUT", "/scripts/w", &example("version-teller"), Upload::bindings(both));
+    assert_eq!(refused["success"], false);
+    told.push(refused.to_string());
+    told
+}
+
+/// The answers of everything that can be read.
+fn everything_told(node: &Node) -> Vec<String> {
+    let deployment = deployments(node, "w")[0]["id"].as_str().expect("an id").to_owned();
+    let mut paths = vec!["/scripts".to_owned(), "/subdomain".to_owned()];
+    for worker in ["w", "draft"] {
+        let of_script = [
+            "/versions",
+            "/versions?deployable=true",
+            "/deployments",
+            "/settings",
+            "/script-settings",
+            "/secrets",
+            "/secrets/KEPT",
+            "/secrets/PUT",
+            "/subdomain",
+            "/routes",
+            "/schedules",
+            "/references",
+            "/explain",
+        ];
+        paths.extend(of_script.map(|path| format!("/scripts/{worker}{path}")));
+        paths.extend([format!("/services/{worker}"), format!("/workers/{worker}")]);
+    }
+    paths.extend(versions(node, "w").iter().map(|v| format!("/scripts/w/versions/{}", v["id"].as_str().expect("id"))));
+    paths.push(format!("/scripts/w/deployments/{deployment}"));
+    paths.iter().map(|path| node.api_raw("GET", path, &Value::Null).to_string()).collect()
+}
+
+/// All files below a folder, none of which holds the value.
+fn look_through(folder: &Path) -> Vec<std::path::PathBuf> {
+    let hex: String = VALUE.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let found = files(folder);
+    for file in &found {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        for needle in [VALUE.as_bytes(), hex.as_bytes()] {
+            let holds = bytes.windows(needle.len()).any(|window| window == needle);
+            assert!(!holds, "{} holds the value in clear", file.display());
+        }
+    }
+    found
 }
 
 #[test]

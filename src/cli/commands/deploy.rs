@@ -35,7 +35,7 @@ pub async fn deploy(args: &UploadArgs, common: &Common) -> anyhow::Result<()> {
     warn_of_split(&api, worker).await?;
     let shipped = ship(&api, worker, &upload, args.message.as_deref()).await?;
     let triggers = apply_triggers(&api, worker, &project.config.triggers).await;
-    show(&api, &project, &upload, &shipped, args).await?;
+    show(&api, &project, &upload, &shipped, &triggers, args).await?;
     triggers
 }
 
@@ -56,7 +56,7 @@ pub async fn upload(args: &UploadArgs, common: &Common) -> anyhow::Result<()> {
             .into(),
         false => error,
     })?;
-    show(&api, &project, &upload, &Shipped { version, deployment: None }, args).await
+    show(&api, &project, &upload, &Shipped { version, deployment: None }, &Ok(()), args).await
 }
 
 /// Reads and builds the project, and makes the upload.
@@ -186,11 +186,13 @@ pub async fn apply_triggers(api: &Api, worker: &str, triggers: &Triggers) -> any
         .into())
 }
 
+/// Tells what there is now. Routes are told if they are set: of several, one that is refused keeps out the others.
 async fn show(
     api: &Api,
     project: &Project,
     upload: &Upload,
     shipped: &Shipped,
+    triggers: &anyhow::Result<()>,
     args: &UploadArgs,
 ) -> anyhow::Result<()> {
     let Shipped { version, deployment } = shipped;
@@ -216,7 +218,7 @@ async fn show(
         let shares: Vec<_> = deployment.versions.iter().map(|share| percent(share.percentage)).collect();
         render::line(format_args!("Deployed {worker}: {} to version {}", shares.join(" / "), version.number));
     }
-    let routes = project.config.triggers.routes.iter().filter(|_| deployment.is_some());
+    let routes = project.config.triggers.routes.iter().filter(|_| deployment.is_some() && triggers.is_ok());
     let patterns = routes.flat_map(|routes| {
         routes
             .patterns

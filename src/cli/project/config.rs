@@ -86,7 +86,7 @@ pub fn read(values: &Values, findings: &mut Findings) -> Config {
     for (key, located) in values {
         read_key(&mut config, key, located, findings);
     }
-    check_bindings(&config, values, findings);
+    check_bindings(values, findings);
     config
 }
 
@@ -244,23 +244,11 @@ fn check_date(date: Option<&Located>, findings: &mut Findings) {
     }
 }
 
-/// Names of bindings must be names, and no two may be the same: the guest could not tell them apart.
-fn check_bindings(config: &Config, values: &Values, findings: &mut Findings) {
-    let base = |key: &str| values.get(key).map_or_else(|| key.to_owned(), |located| located.path.clone());
-    let vars = config.vars.keys().map(|name| (format!("{}.{name}", base("vars")), name.as_str()));
-    let secrets = config.secrets_required.iter().enumerate();
-    let secrets = secrets.map(|(index, name)| (format!("{}.required[{index}]", base("secrets")), name.as_str()));
-    let services = config.services.iter().enumerate();
-    let services =
-        services.map(|(index, one)| (format!("{}[{index}].binding", base("services")), one.binding.as_str()));
-    let namespaces = config.kv_namespaces.iter().enumerate();
-    let namespaces =
-        namespaces.map(|(index, one)| (format!("{}[{index}].binding", base("kv_namespaces")), one.binding.as_str()));
-    let version = config.version_metadata.iter();
-    let version = version.map(|name| (format!("{}.binding", base("version_metadata")), name.as_str()));
-
+/// Names of bindings must be names, and no two may be the same: the guest could not tell them apart. They are read where they
+/// stand, since an entry with another fault is in no list any more.
+fn check_bindings(values: &Values, findings: &mut Findings) {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
-    for (path, name) in vars.chain(secrets).chain(services).chain(namespaces).chain(version) {
+    for (path, name) in binding_names(values) {
         if let Err(error) = name.parse::<BindingName>() {
             findings.faults.push(format!("`{path}`: {error}"));
         }
@@ -269,4 +257,40 @@ fn check_bindings(config: &Config, values: &Values, findings: &mut Findings) {
             None => drop(seen.insert(name, path)),
         }
     }
+}
+
+/// Every name that a binding has in the file, and where it stands.
+fn binding_names(values: &Values) -> Vec<(String, &str)> {
+    fn items(list: Option<&Value>) -> impl Iterator<Item = (usize, &Value)> {
+        list.and_then(Value::as_array).into_iter().flatten().enumerate()
+    }
+    // One that is missing, empty or no text is a fault already.
+    fn named<'a>(path: &str, table: &'a Value, key: &str) -> Option<(String, &'a str)> {
+        let name = table.get(key)?.as_str().filter(|name| !name.is_empty())?;
+        Some((format!("{path}.{key}"), name))
+    }
+    let mut names = Vec::new();
+    for key in ["vars", "secrets", "services", "kv_namespaces", "version_metadata", "unsafe"] {
+        let Some(Located { path, value }) = values.get(key) else { continue };
+        match key {
+            "vars" => {
+                let keys = value.as_object().into_iter().flat_map(Map::keys);
+                names.extend(keys.map(|name| (format!("{path}.{name}"), name.as_str())));
+            }
+            "secrets" => {
+                let required = items(value.get("required"));
+                names.extend(required.filter_map(|(n, name)| Some((format!("{path}.required[{n}]"), name.as_str()?))));
+            }
+            "services" | "kv_namespaces" => {
+                names
+                    .extend(items(Some(value)).filter_map(|(n, item)| named(&format!("{path}[{n}]"), item, "binding")));
+            }
+            "unsafe" => {
+                let bindings = items(value.get("bindings"));
+                names.extend(bindings.filter_map(|(n, item)| named(&format!("{path}.bindings[{n}]"), item, "name")));
+            }
+            _ => names.extend(named(path, value, "binding")),
+        }
+    }
+    names
 }

@@ -57,7 +57,13 @@ impl<'a> Reader<'a> {
     }
 
     pub fn whole(&mut self, key: &'static str, findings: &mut Findings) -> Option<u64> {
-        self.take(key, "a whole number", findings, Value::as_u64)
+        let value = self.any(key)?;
+        let whole = value.as_u64();
+        if whole.is_none() {
+            let found = if value.is_number() { value.to_string() } else { keys::noun(value).to_owned() };
+            findings.faults.push(format!("`{}` must be a whole number of 0 or more, found {found}", self.path(key)));
+        }
+        whole
     }
 
     /// A list of texts; the path of one that is none names its place.

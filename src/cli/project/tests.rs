@@ -141,7 +141,7 @@ fn every_fault_of_the_file_is_told_with_its_path() {
       - `compatibility_flags[1]` must be a string, found a number
       - `kv_namespaces[1].binding` is missing
       - `kv_namespaces[1].id` must be a string, found a number
-      - `limits.cpu_ms` must be a whole number, found a string
+      - `limits.cpu_ms` must be a whole number of 0 or more, found a string
       - `services[1].binding` is missing
       - `services[1].service` must be a string, found a number
       - `version_metadata.binding` is missing
@@ -178,4 +178,32 @@ fn a_name_on_the_command_line_wins_and_takes_the_environment() {
     assert_eq!(select(None, None).worker().unwrap(), "a");
     assert_eq!(select(Some("x"), None).worker().unwrap(), "a-x");
     assert_eq!(select(Some("x"), Some("b")).worker().unwrap(), "b-x");
+}
+
+#[test]
+fn a_name_that_stands_twice_is_told_where_it_stands() {
+    let text = faults(
+        r#"
+        name = "a"
+        services = [{ service = "x" }, { binding = "A", service = "y" }, { binding = "B" }, { binding = "1x", service = "z" }]
+        [secrets]
+        required = [1, "A", "B"]
+        [vars]
+        A = "x"
+        [[unsafe.bindings]]
+        name = "A"
+        type = "my-binding"
+        "#,
+    );
+    insta::assert_snapshot!(text, @"
+    has 8 faults:
+      - `secrets.required[0]` must be a string, found a number
+      - `services[0].binding` is missing
+      - `services[2].service` is missing
+      - `secrets.required[1]` and `vars.A` are both named `A`
+      - `services[1].binding` and `vars.A` are both named `A`
+      - `services[2].binding` and `secrets.required[2]` are both named `B`
+      - `services[3].binding`: `1x` is not a binding name: use 1 to 128 letters, digits, `_`, `-` or `.`, starting with a letter or `_`
+      - `unsafe.bindings[0].name` and `vars.A` are both named `A`
+    ");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 
 use crate::control::fault::{Code, Fault, Outcome};
 use crate::control::request::{Params, Query, json};
@@ -23,14 +23,16 @@ use crate::store;
 /// Namespaces in a page, unless the caller says otherwise.
 const PAGE: usize = 20;
 
-/// All operations on namespaces. A key that is `..` is none: a client makes another path of it, which ends with a slash and is
-/// no operation.
+/// All operations on namespaces.
 pub(super) fn routes() -> axum::Router<Arc<Api>> {
     let at = |path: &str| format!("/client/v4/accounts/local/storage/kv/namespaces{path}");
     axum::Router::new()
         .route(&at(""), get(list).post(create))
         .route(&at("/{namespace}"), get(one).put(rename).delete(remove))
         .route(&at("/{namespace}/values/{key}"), get(values::get).put(values::put).delete(values::delete))
+        // What a client makes of the keys `..` and `.`, which it takes for steps of the path: never a rename.
+        .route(&at("/{namespace}/"), any(no_key))
+        .route(&at("/{namespace}/values/"), any(no_key))
         .route(&at("/{namespace}/metadata/{key}"), get(values::metadata))
         .route(&at("/{namespace}/keys"), get(values::list))
         .route(&at("/{namespace}/bulk"), delete(bulk::delete).put(bulk::put))
@@ -87,6 +89,10 @@ async fn remove(State(api): State<Arc<Api>>, params: Params) -> Outcome<Answer<(
     Ok(Answer::done())
 }
 
+async fn no_key() -> Fault {
+    Error::KeyReserved.into()
+}
+
 /// The namespace named in the path. What is no id names none.
 fn namespace(params: &Params) -> Outcome<NamespaceId> {
     let id = params.get("namespace").parse();
@@ -105,7 +111,7 @@ pub(super) async fn all_exist(api: &Api, config: &Config) -> Outcome<()> {
             Ok(_) => {}
             Err(error @ Error::NamespaceUnknown { .. }) => {
                 let message = format!(
-                    "the binding `{binding}` names a KV namespace that is not here: {error}; make one with `kv namespace create`"
+                    "the binding `{binding}` names a KV namespace that is not here: {error}; make one with `kv namespace create`, and put its id into the configuration"
                 );
                 faults.push((format!("bindings.{binding}.namespace_id"), message));
             }

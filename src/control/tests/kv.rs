@@ -78,9 +78,10 @@ async fn values_are_bare_bytes_under_any_key() {
     assert_eq!(node.kv("GET", &id, "/values/a%2Fb", b"").await.code(), 10009);
     node.kv("DELETE", &id, "/values/a%2Fb", b"").await.result();
 
-    // What a client makes of the key `..`: no operation, and no rename.
-    let trap = node.kv("PUT", &id, "/", b"{\"title\":\"x\"}").await;
-    assert_eq!((trap.status.as_u16(), trap.code()), (404, 7000));
+    // What a client makes of the keys `..` and `.`: no rename, and no value.
+    for trap in ["/", "/values/"] {
+        assert_eq!(node.kv("PUT", &id, trap, b"{\"title\":\"x\"}").await.code(), 10004);
+    }
     assert_eq!(node.kv("PUT", &id, "/values/%2E%2E", b"v").await.code(), 10004);
     assert_eq!(node.kv("PUT", &id, &format!("/values/{}", "k".repeat(513)), b"v").await.code(), 10004);
     assert_eq!(node.kv("GET", &id, "/values/%FF", b"").await.code(), 10004);

@@ -17,6 +17,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::{Namespaces, told};
 use crate::domain::id::NamespaceId;
@@ -27,6 +28,8 @@ use crate::store::Revision;
 
 const METADATA: &str = "kv-metadata";
 const EXPIRATION: &str = "kv-expiration";
+/// A value of this size never waits for others to be written.
+const SMALL_BYTES: usize = 64 * 1024;
 
 /// A refusal: its status and its line.
 type Refused = (StatusCode, String);
@@ -38,10 +41,10 @@ impl Namespaces {
         namespace: NamespaceId,
         request: Request<Body>,
     ) -> impl Future<Output = Response<Body>> + Send + 'static {
-        let kv = self.kv.clone();
+        let (kv, large) = (self.kv.clone(), Arc::clone(&self.large_writes));
         async move {
             let Some(kv) = kv else { return line(StatusCode::FORBIDDEN, "a guest may not call before it serves") };
-            match answer(&kv, namespace, request).await {
+            match answer(&kv, &large, namespace, request).await {
                 Ok(response) => response,
                 Err((status, text)) => line(status, &text),
             }
@@ -49,7 +52,12 @@ impl Namespaces {
     }
 }
 
-async fn answer(kv: &Arc<Kv>, id: NamespaceId, request: Request<Body>) -> Result<Response<Body>, Refused> {
+async fn answer(
+    kv: &Arc<Kv>,
+    large: &Semaphore,
+    id: NamespaceId,
+    request: Request<Body>,
+) -> Result<Response<Body>, Refused> {
     let (parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default();
     let path = parts.uri.path().trim_start_matches('/');
@@ -65,7 +73,10 @@ async fn answer(kv: &Arc<Kv>, id: NamespaceId, request: Request<Body>) -> Result
             let found = kv.get(id, &key).await.map_err(|error| refused(&error))?;
             Ok(found.map_or_else(|| line(StatusCode::NOT_FOUND, "key not found"), |found| value(found, &parts.method)))
         }
-        Method::PUT => put(kv, id, &key, query, &parts.headers, body).await,
+        Method::PUT => {
+            let wish = wish(kv, query, &parts.headers)?;
+            put(kv, large, id, &key, wish, body).await
+        }
         Method::DELETE => {
             let condition = condition(&parts.headers)?;
             kv.delete(id, &key, condition).await.map_err(|error| refused(&error))?;
@@ -99,23 +110,32 @@ fn value(found: Found, method: &Method) -> Response<Body> {
     response.body(body).unwrap_or_else(|_| line(StatusCode::INTERNAL_SERVER_ERROR, "the answer has no valid head"))
 }
 
-async fn put(
-    kv: &Arc<Kv>,
-    id: NamespaceId,
-    key: &EntryKey,
-    query: &str,
-    headers: &HeaderMap,
-    mut body: Body,
-) -> Result<Response<Body>, Refused> {
+/// What goes beside a value, and when it may be written.
+fn wish(kv: &Kv, query: &str, headers: &HeaderMap) -> Result<(Attributes, Condition), Refused> {
     let life = Life { expiration: number(query, "expiration")?, expiration_ttl: number(query, "expiration_ttl")? };
     let metadata = headers.get(METADATA).map(|value| serde_json::from_slice::<Value>(value.as_bytes()));
     let metadata = metadata.transpose().map_err(|_| bad(format!("the header `{METADATA}` is not JSON")))?;
     let attributes = Attributes::check(kv, life, metadata.as_ref()).map_err(|error| refused(&error))?;
-    let condition = condition(headers)?;
+    Ok((attributes, condition(headers)?))
+}
+
+async fn put(
+    kv: &Arc<Kv>,
+    large: &Semaphore,
+    id: NamespaceId,
+    key: &EntryKey,
+    (attributes, condition): (Attributes, Condition),
+    mut body: Body,
+) -> Result<Response<Body>, Refused> {
     let mut upload = kv.upload(id);
+    let (mut bytes, mut turn) = (0, None);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| bad("the body was cut off; nothing was stored".to_owned()))?;
         if let Ok(data) = frame.into_data() {
+            bytes += data.len();
+            if bytes > SMALL_BYTES && turn.is_none() {
+                turn = large.acquire().await.ok();
+            }
             upload.push(data).await.map_err(|error| refused(&error))?;
         }
     }

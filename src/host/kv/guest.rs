@@ -2,6 +2,7 @@
 //! blocks a thread: every function waits for the store as a future.
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::WasiView as _;
 
@@ -12,6 +13,10 @@ use crate::kv::{Attributes, Condition, EntryKey, Error, Pair};
 
 /// Keys in one answer of `list-keys`.
 const LISTED: usize = 1000;
+/// Values above this size are read in turns.
+const LARGE_BYTES: u64 = 1024 * 1024;
+/// Turns of all guests: what they read is in memory as a whole, until it is in the guest's. No guest can keep one.
+static LARGE_READS: Semaphore = Semaphore::const_new(8);
 
 struct Keyvalue;
 
@@ -68,6 +73,8 @@ impl store::HostBucket for State {
         let Bucket { namespace, kv } = self.bucket(&bucket)?;
         let value = async {
             let Some(mut found) = kv.get(namespace, &EntryKey::new(key)?).await? else { return Ok(None) };
+            let is_large = found.value.size_bytes() > LARGE_BYTES;
+            let _turn = if is_large { LARGE_READS.acquire().await.ok() } else { None };
             found.value.bytes().await.map(|bytes| Some(bytes.into()))
         };
         Ok(value.await.map_err(mapped))
@@ -137,6 +144,7 @@ impl batch::Host for State {
         let Bucket { namespace, kv } = self.bucket(&bucket)?;
         let values = async {
             let keys = keys(texts)?;
+            let _turn = LARGE_READS.acquire().await.ok();
             let values = kv.get_many(namespace, &keys).await?;
             let pair = |(key, found): (EntryKey, Option<(_, Bytes)>)| {
                 found.map(|(_, bytes)| (key.as_str().to_owned(), bytes.into()))

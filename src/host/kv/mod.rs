@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::domain::config::Config;
 use crate::domain::id::NamespaceId;
@@ -15,6 +16,8 @@ use crate::kv::{Error, Kv};
 
 /// Cursors of `wasi:keyvalue` that are remembered for one version.
 const CURSORS_MAX: usize = 1024;
+/// Large values that the guests of one version write by address at once.
+const LARGE_WRITES: usize = 32;
 
 /// The namespaces that a version is bound to.
 pub struct Namespaces {
@@ -23,6 +26,8 @@ pub struct Namespaces {
     /// By lower-case name: URL parsers lower-case hosts.
     bound: HashMap<String, NamespaceId>,
     cursors: Mutex<Cursors>,
+    /// Turns of large values on their way in by address: each keeps some megabytes here, and a guest may send many at once.
+    large_writes: Arc<Semaphore>,
 }
 
 /// An open `wasi:keyvalue` bucket.
@@ -43,7 +48,7 @@ impl Namespaces {
     #[must_use]
     pub fn bind(config: &Config, kv: Option<Arc<Kv>>) -> Self {
         let bound = config.namespaces().map(|(name, id)| (name.as_str().to_ascii_lowercase(), id)).collect();
-        Self { kv, bound, cursors: Mutex::default() }
+        Self { kv, bound, cursors: Mutex::default(), large_writes: Arc::new(Semaphore::new(LARGE_WRITES)) }
     }
 
     /// The namespace bound by this name, whatever its case.

@@ -64,6 +64,7 @@ pub fn try_request(
 }
 
 /// Sends bytes as they are, and reads one reply.
+/// Sends bytes as they are and reads one reply.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
     try_raw(address, bytes).expect("the listener accepts")
 }
