@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod api_robustness;
 mod cli;
 mod cli_config;
 mod cli_faults;
@@ -29,12 +30,14 @@ mod main_job;
 mod metadata;
 mod observe;
 mod outbound;
+mod request_log;
 mod reuse;
 mod rollback;
 mod routing;
 mod secrets;
 mod services;
 mod streaming;
+mod tail;
 mod tidy;
 mod upload;
 mod versions;

@@ -8,6 +8,7 @@ pub mod http;
 pub mod node;
 pub mod peer;
 pub mod records;
+pub mod tail;
 pub mod time;
 pub mod wrangler;
 
