@@ -377,9 +377,12 @@ async fn work(
             () = shared.wake.notified() => {}
         }
     }
-    // Work after the last response is allowed, for a while.
-    let background = std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
-    let _ = tokio::time::timeout(AFTER_RESPONSE_MAX, background).await;
+    // Work after the last response is allowed, for a while. A request that was left without one is no such work: its guest may
+    // hang, and would hold the instance.
+    if running.is_empty() {
+        let background = std::future::poll_fn(|cx| accessor.poll_no_interesting_tasks(cx));
+        let _ = tokio::time::timeout(AFTER_RESPONSE_MAX, background).await;
+    }
     Ok(())
 }
 

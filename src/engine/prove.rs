@@ -18,7 +18,7 @@ use crate::engine::compile::{self, Refusal, RefusalKind};
 use crate::engine::fleet::Fleet;
 use crate::engine::metered::{self, CpuExceeded, Metered};
 use crate::engine::single;
-use crate::engine::version_engine::Linked;
+use crate::engine::version_engine::{self, Linked};
 use crate::host::call::Lineage;
 use crate::host::environment::Metadata;
 use crate::host::ports::{CallError, WorkerCaller};
@@ -81,7 +81,9 @@ impl Prover {
         let environment = Environment::bind(&about, config, Arc::new(NoWorkers), outbound, None);
         let memory_bytes_max = self.fleet.engines.settings.guest_memory_bytes;
         let kit = self.fleet.engines.kit(linked.kind());
-        let _slot = kit.slots.acquire().await.map_err(|_| Refusal::host("the node is stopping"))?;
+        // Counted as waiting, so that instances without work make room.
+        let slot = version_engine::wait_for(&kit.slots, &kit.waiting).await;
+        let _slot = slot.map_err(|_| Refusal::host("all instances are taken by requests that run; try again soon"))?;
         let mut store = Store::new(&kit.engine, State::new(Arc::new(environment), memory_bytes_max));
         metered::arm(&mut store, STARTUP_CPU_MAX);
         let meter = Arc::clone(&store.data().meter);

@@ -166,7 +166,7 @@ impl VersionEngine {
 }
 
 /// Waits for a permit among at most [`VERSION_QUEUE_MAX`] others, and no longer than [`PERMIT_WAIT_MAX`].
-async fn wait_for(permits: &Arc<Semaphore>, waiting: &AtomicUsize) -> Result<OwnedSemaphorePermit, Failure> {
+pub(super) async fn wait_for(permits: &Arc<Semaphore>, waiting: &AtomicUsize) -> Result<OwnedSemaphorePermit, Failure> {
     struct Leave<'a>(&'a AtomicUsize);
     impl Drop for Leave<'_> {
         fn drop(&mut self) {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::harness::{Node, Upload, example, http, now};
 
 /// How long it runs unless told otherwise.
-const TIME: Duration = Duration::from_secs(30);
+const TIME: Duration = Duration::from_secs(20);
 /// Rounds on one worker: what is known of it is compared in full after each.
 const ROUNDS_PER_WORKER: usize = 25;
 

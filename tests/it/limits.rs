@@ -88,7 +88,7 @@ fn memory_of_guests_that_ended_does_not_add_up() {
 fn neighbours_of_guests_that_misbehave_are_answered_as_ever() {
     let mut node = Node::with(&["--guest-memory", "32MiB"]);
     for guest in ["spin", "spin-async", "hog", "trap", "trap-async", "recurse"] {
-        node.deploy_module(guest, &test_guest(guest), cpu_limit(100));
+        node.deploy_module(guest, &test_guest(guest), cpu_limit(50));
     }
     node.deploy_module("hello", &example("hello"), Upload::default());
     node.deploy_module("hello-async", &example("hello-async"), Upload::default());
@@ -103,17 +103,17 @@ fn neighbours_of_guests_that_misbehave_are_answered_as_ever() {
                 }
             });
         }
-        for n in 0..200 {
+        for n in 0..60 {
             let began = now();
             let reply = node.get(if n % 2 == 0 { "hello" } else { "hello-async" }, "/");
             slowest = slowest.max(began.elapsed());
             assert_eq!((reply.status, reply.text().as_str()), (200, "Hello, World!\n"));
         }
-        until("every kind of failure", || (failed.load(Ordering::Relaxed) > 50).then_some(()));
+        until("every kind of failure", || (failed.load(Ordering::Relaxed) > 20).then_some(()));
         stop.store(true, Ordering::Relaxed);
     });
     // Not a measure of speed: four guests that compute on the two cores of a test machine take turns with it.
-    assert!(slowest < Duration::from_secs(2), "a neighbour waited for {slowest:?}");
+    assert!(slowest < Duration::from_secs(4), "a neighbour waited for {slowest:?}");
     assert!(node.is_alive());
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Node, Upload, test_guest};
+use crate::harness::{Node, Upload, now, test_guest};
 
 fn reuse(wish: &str) -> Upload {
     Upload::default().with("sluice", json!({ "instance_reuse": wish == "reuse" }))
@@ -154,4 +154,17 @@ fn a_reused_guest_that_returns_with_its_response_unset_is_answered_for_at_once()
         assert!(reply.text().starts_with("error 1101"), "{reply:?}");
     }
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// An upload needs a place for a moment, and is no request: it waited until the instance was given up for its idleness.
+#[test]
+fn instances_that_wait_make_room_for_an_upload() {
+    let node = Node::with(&["--instance-slots", "1"]);
+    for (worker, guest) in [("sync", "reuse-counter"), ("async", "reuse-counter-async")] {
+        node.deploy_module(worker, &test_guest(guest), reuse("reuse"));
+        assert_eq!(node.get(worker, "/").text(), "1\n");
+        let began = now();
+        node.deploy_module(worker, &test_guest(guest), reuse("reuse"));
+        assert!(began.elapsed().as_secs() < 10, "{worker}: {:?}", began.elapsed());
+    }
 }

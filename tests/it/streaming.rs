@@ -1,6 +1,6 @@
 //! Bodies and connections: what is sent when, in both directions, over HTTP/1.1.
 
-use crate::harness::{Connection, Node, Upload, example, test_guest};
+use crate::harness::{Connection, Node, Upload, example, now, test_guest};
 
 /// A node with one worker, named `w`.
 fn node_with(module: &std::path::Path) -> Node {
@@ -191,10 +191,12 @@ fn a_client_that_goes_away_before_the_response_frees_the_instance() {
         let record = node.record_of(guest, "/gone");
         assert_eq!((record.end().as_str(), &record.0["status"]), ("canceled/caller", &serde_json::Value::Null));
     }
+    let began = now();
     for (name, worker) in [("hello", "a"), ("hello-async", "b")] {
         node.deploy_module(worker, &example(name), Upload::default());
         assert_eq!(node.get(worker, "/").status, 200);
     }
+    assert!(began.elapsed().as_secs() < 10, "the instances came back after {:?}", began.elapsed());
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn routed() -> BTreeSet<(String, String)> {
         let path = route.split('"').nth(1).unwrap();
         let below = route.trim_start().starts_with("&at(");
         let path = if below { format!("{at}{path}") } else { path.to_owned() };
-        let operations = route.split("\n        .").next().unwrap();
+        let operations = route.split("\n        .").next().unwrap().split("\n}").next().unwrap();
         for method in ["get", "post", "put", "patch", "delete"] {
             let operation = operations.split(&format!("{method}(")).nth(1);
             if operation.is_some_and(|operation| !operation.starts_with("account::not_offered")) {
