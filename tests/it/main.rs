@@ -30,6 +30,7 @@ mod main_job;
 mod metadata;
 mod observe;
 mod outbound;
+mod projects;
 mod request_log;
 mod reuse;
 mod rollback;

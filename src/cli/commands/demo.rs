@@ -35,18 +35,20 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let folder = Scratch::make()?;
     render::heading("2. A node on free ports");
     node::install_log("warn");
+    let stopped = node::until_told_to_stop()?;
+    tokio::pin!(stopped);
     let node = node::start(settings(&folder.0)).await?;
     render::note(format_args!("workers      http://{}", node.data));
     render::note(format_args!("control API  http://{}", node.control));
     render::note(format_args!("data folder  {}", folder.0.display()));
     let outcome = tokio::select! {
         outcome = show(&node, &examples, args.requests) => outcome,
-        stopped = node::until_told_to_stop() => stopped.and(Err(failed("stopped before the end").into())),
+        () = &mut stopped => Err(failed("stopped before the end").into()),
     };
     match outcome {
         Ok(stage) if !args.exit => {
             how_to_go_on(&node, &folder.0, &stage);
-            node::until_told_to_stop().await?;
+            stopped.await;
             node::stop(node).await
         }
         outcome => {

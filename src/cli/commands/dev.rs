@@ -38,6 +38,8 @@ pub async fn run(args: &DevArgs, common: &Common) -> anyhow::Result<()> {
     let vars = args.vars.iter().map(|text| deploy::parse_var(text)).collect::<Result<_, _>>()?;
 
     node::install_log("warn");
+    let stopped = node::until_told_to_stop()?;
+    tokio::pin!(stopped);
     let node = node::start(settings).await?;
     let mut session = Session { api: api_of(&node)?, selection, worker: worker.clone(), vars, live: None };
     render::note(format_args!(
@@ -45,24 +47,28 @@ pub async fn run(args: &DevArgs, common: &Common) -> anyhow::Result<()> {
         node.data,
         node.data.port()
     ));
-    session.round().await;
-
+    // Watched from before the first build: what changes while it runs asks for another.
     let (changes, mut changed) = mpsc::unbounded_channel();
-    let _watcher = watch(&project, changes)?;
-    let stopped = node::until_told_to_stop();
-    tokio::pin!(stopped);
-    loop {
-        tokio::select! {
-            outcome = &mut stopped => {
-                outcome?;
-                break;
+    let mut watcher = watch(&project, changes.clone())?;
+    let rounds = async {
+        session.round().await;
+        while let Some(path) = changed.recv().await {
+            let paths = settle(path, &mut changed).await;
+            render::note(format_args!("changed: {}", list(&paths)));
+            // Anew: the file may name other folders now, and a watch on a folder goes with it when a build deletes it. The
+            // old one goes when the new one is there. A file that cannot be read is the round's to tell.
+            if let Ok(project) = Project::load(&session.selection) {
+                match watch(&project, changes.clone()) {
+                    Ok(renewed) => watcher = renewed,
+                    Err(error) => render::failure(&error),
+                }
             }
-            Some(path) = changed.recv() => {
-                let paths = settle(path, &mut changed).await;
-                render::note(format_args!("changed: {}", list(&paths)));
-                session.round().await;
-            }
+            session.round().await;
         }
+    };
+    tokio::select! {
+        () = &mut stopped => {}
+        () = rounds => {}
     }
     node::stop(node).await
 }
@@ -209,6 +215,10 @@ impl Interest {
         if path.parent() == Some(&self.root) && (name.starts_with(".dev.vars") || name == "Cargo.toml") {
             return true;
         }
+        // What is watched was made, or something above it.
+        if self.folders.iter().any(|folder| folder.starts_with(path)) {
+            return path != self.root;
+        }
         let built = |inner: &Path| inner.iter().any(|part| IGNORED.iter().any(|ignored| part == *ignored));
         let inside = |folder: &PathBuf| path.strip_prefix(folder).is_ok_and(|inner| !built(inner));
         // The project's own folder may hold a module; what else a build writes there is not a change.
@@ -221,10 +231,7 @@ impl Interest {
 /// Watches what `project` is made of; the paths that count go to `changes`. It ends when the watcher is dropped.
 fn watch(project: &Project, changes: mpsc::UnboundedSender<PathBuf>) -> anyhow::Result<notify::RecommendedWatcher> {
     let interest = Interest::of(project)?;
-    // The folder, not the file: editors replace files, and a watch on a file would go with the old one.
-    let mut folders = vec![(interest.root.clone(), RecursiveMode::NonRecursive)];
-    let sources = interest.folders.iter().filter(|folder| **folder != interest.root && folder.exists());
-    folders.extend(sources.map(|folder| (folder.clone(), RecursiveMode::Recursive)));
+    let (root, folders) = (interest.root.clone(), interest.folders.clone());
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let Ok(event) = event else { return };
         if matches!(event.kind, EventKind::Access(_)) {
@@ -236,10 +243,26 @@ fn watch(project: &Project, changes: mpsc::UnboundedSender<PathBuf>) -> anyhow::
         }
     })
     .context("cannot watch for changes")?;
-    for (folder, mode) in folders {
-        watcher.watch(&folder, mode).with_context(|| format!("cannot watch `{}`", folder.display()))?;
+    // The folder, not the file: editors replace files, and a watch on a file would go with the old one.
+    follow(&mut watcher, &root, RecursiveMode::NonRecursive)?;
+    for folder in folders.iter().filter(|folder| **folder != root) {
+        follow(&mut watcher, folder, RecursiveMode::Recursive)?;
     }
     Ok(watcher)
+}
+
+/// Watches `folder`; while it is not there, the nearest folder above in which it, or what leads to it, will be made.
+fn follow(watcher: &mut notify::RecommendedWatcher, folder: &Path, mode: RecursiveMode) -> anyhow::Result<()> {
+    let nearest = || folder.ancestors().find(|place| place.is_dir()).unwrap_or(folder);
+    loop {
+        let place = nearest();
+        let mode = if place == folder { mode } else { RecursiveMode::NonRecursive };
+        let outcome = watcher.watch(place, mode);
+        // It may have been made, or deleted, in between.
+        if nearest() == place {
+            return outcome.with_context(|| format!("cannot watch `{}`", place.display()));
+        }
+    }
 }
 
 /// All paths of one burst of changes.
@@ -288,6 +311,9 @@ mod tests {
             assert_eq!(built.counts(Path::new(path)), counts, "{path}");
         }
         assert!(interest(&["/p/dist"]).counts(Path::new("/p/dist/worker.wasm")));
+        let deep = interest(&["/p/build/out"]);
+        assert!(["/p/build", "/p/build/out"].iter().all(|path| deep.counts(Path::new(path))));
+        assert!(!deep.counts(Path::new("/p/build/other")) && !deep.counts(Path::new("/p")));
         assert!(interest(&["/p"]).counts(Path::new("/p/worker.wasm")));
         assert!(!interest(&["/p"]).counts(Path::new("/p/notes.txt")));
     }

@@ -17,12 +17,13 @@ pub async fn serve(args: &ServeArgs, common: &Common) -> anyhow::Result<()> {
     let settings = settings::serve(args, common)?;
     let folder = settings.data_dir.clone();
     install_log("warn,sluicegate=info");
+    let stopped = until_told_to_stop()?;
     let node = start(settings).await?;
     render::line(format_args!("workers      http://{}", node.data));
     render::line(format_args!("control API  http://{}", node.control));
     render::note(format_args!("data folder  {} (its file `token` holds the API's token)", folder.display()));
     render::note("stop with Ctrl-C");
-    until_told_to_stop().await?;
+    stopped.await;
     stop(node).await
 }
 
@@ -48,20 +49,26 @@ pub fn install_log(otherwise: &str) {
     let _ = if std::io::stderr().is_terminal() { log.try_init() } else { log.json().try_init() };
 }
 
-/// Waits for Ctrl-C, or for the signal that ends services.
-pub async fn until_told_to_stop() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    tokio::select! {
-        outcome = tokio::signal::ctrl_c() => outcome.context("cannot listen for signals"),
-        _ = terminate.recv() => Ok(()),
-    }
+/// Ends with Ctrl-C, or with the signal that ends services. From this call on, not from the first poll, neither of them kills
+/// the program.
+pub fn until_told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("cannot listen for signals");
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 /// Lets requests end; a second signal ends it at once.
 pub async fn stop(node: app::Running) -> anyhow::Result<()> {
     render::note("stopping; requests in flight may end (once more Ctrl-C ends it at once)");
+    let told_again = until_told_to_stop()?;
     tokio::select! {
-        () = node.stop() => Ok(()),
-        outcome = until_told_to_stop() => outcome,
+        () = node.stop() => {}
+        () = told_again => {}
     }
+    Ok(())
 }

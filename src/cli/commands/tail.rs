@@ -64,9 +64,10 @@ pub async fn run(args: &TailArgs, common: &Common) -> anyhow::Result<()> {
         None => TailFormat::Json,
     };
     let following = Following { api, worker, request, format, tail: Mutex::default() };
+    let told_to_stop = node::until_told_to_stop()?;
     let outcome = tokio::select! {
         outcome = following.forever() => outcome,
-        told = node::until_told_to_stop() => told,
+        () = told_to_stop => Ok(()),
     };
     following.delete().await;
     outcome
