@@ -120,9 +120,34 @@ impl Catalog {
     /// [`Error::RouteTaken`] if a worker has one of the patterns; then nothing changes.
     pub async fn set_disabled_routes(self: &Arc<Self>, patterns: Vec<RoutePattern>) -> Result<(), Error> {
         let wanted: BTreeSet<RoutePattern> = patterns.into_iter().collect();
-        check_count(wanted.len())?;
+        self.edit_disabled_routes(move |routes| routes.clone_from(&wanted)).await
+    }
+
+    /// Adds one route without a worker. One that is there already stays.
+    ///
+    /// # Errors
+    /// [`Error::RouteTaken`] if a worker has the pattern.
+    pub async fn disable_route(self: &Arc<Self>, pattern: RoutePattern) -> Result<(), Error> {
+        self.edit_disabled_routes(move |routes| drop(routes.insert(pattern.clone()))).await
+    }
+
+    /// Forgets one route without a worker, if there is such a one.
+    ///
+    /// # Errors
+    /// Only if the store fails.
+    pub async fn enable_route(self: &Arc<Self>, pattern: RoutePattern) -> Result<(), Error> {
+        self.edit_disabled_routes(move |routes| drop(routes.remove(&pattern))).await
+    }
+
+    async fn edit_disabled_routes(
+        self: &Arc<Self>,
+        edit: impl Fn(&mut BTreeSet<RoutePattern>) + Send + 'static,
+    ) -> Result<(), Error> {
         self.change(Subject::DisabledRoutes, "store the routes without a worker", move |_, view| {
             let had: BTreeSet<_> = view.disabled_routes().iter().cloned().collect();
+            let mut wanted = had.clone();
+            edit(&mut wanted);
+            check_count(wanted.len())?;
             let mut changes = Changes::default();
             let key = record::disabled_routes_key();
             changes.checks.push(match view.disabled_routes_revision() {

@@ -98,6 +98,7 @@ codes! {
     TailTaken = 95021, CONFLICT;
     TooManyTails = 95022, TOO_MANY_REQUESTS;
     NoWebSocket = 95023, BAD_REQUEST;
+    RouteUnknown = 95024, NOT_FOUND;
 }
 
 impl Fault {

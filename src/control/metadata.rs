@@ -197,6 +197,11 @@ impl Reader<'_> {
         let Value::Object(mut annotations) = value else {
             return self.fault("annotations", "`annotations` is an object");
         };
+        for key in ["workers/message", "workers/tag", "workers/alias"] {
+            if annotations.get(key).is_some_and(|value| !value.is_string() && !value.is_null()) {
+                self.fault(format!("annotations.{key}"), "expected a text");
+            }
+        }
         let mut text = |key: &str| take_text(&mut annotations, key).unwrap_or_default();
         let (message, tag, alias) = (text("workers/message"), text("workers/tag"), text("workers/alias"));
         self.out.annotations.message = version::message(&message);
@@ -338,6 +343,13 @@ mod tests {
 
     fn faults(value: &Value) -> Vec<(String, String)> {
         parse(value, Call::Deploy).unwrap().faults.into_iter().map(|fault| (fault.path, fault.message)).collect()
+    }
+
+    #[test]
+    fn an_annotation_of_another_type_is_a_fault_and_not_dropped() {
+        let value = json!({"main_module": "a", "annotations": {"workers/tag": 5, "workers/message": null, "workers/alias": []}});
+        let places: Vec<String> = faults(&value).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(places, ["annotations.workers/tag", "annotations.workers/alias"]);
     }
 
     #[test]

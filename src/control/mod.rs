@@ -72,7 +72,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/client/v4/accounts/local/workflows/{*rest}", any(account::not_offered))
         .route("/client/v4/accounts/local/logpush/{*rest}", any(account::not_offered))
         .route("/client/v4/zones", get(account::zones))
-        .route("/client/v4/zones/{zone}/workers/routes", get(triggers::all_routes))
+        .route("/client/v4/zones/{zone}/workers/routes", get(triggers::all_routes).post(triggers::disable_route))
+        .route("/client/v4/zones/{zone}/workers/routes/{route}", delete(triggers::enable_route))
         .fallback(door::unknown_path)
         .method_not_allowed_fallback(door::unknown_method)
         .layer(from_fn_with_state(Arc::clone(&api), door::guard));

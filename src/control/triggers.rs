@@ -89,6 +89,40 @@ pub(super) async fn all_routes(State(api): State<Arc<Api>>) -> Answer<Vec<Value>
     Answer::of(owned.chain(disabled).collect())
 }
 
+/// `POST …/zones/:z/workers/routes`: a route without a worker, which disables less specific ones for its pattern (`RTE-6`).
+pub(super) async fn disable_route(State(api): State<Arc<Api>>, body: Body) -> Outcome<Answer<Value>> {
+    #[derive(serde::Deserialize)]
+    struct Wish {
+        pattern: String,
+        script: Option<String>,
+    }
+    let Wish { pattern, script } = json(body, "`{\"pattern\": text}`").await?;
+    if let Some(script) = script.filter(|script| !script.is_empty()) {
+        let message = format!(
+            "the routes of a worker are set all at once: `PUT …/workers/scripts/{script}/routes`; here a route is made that has none"
+        );
+        return Err(Fault::at(Code::Invalid, "script", message));
+    }
+    let pattern: RoutePattern =
+        pattern.parse().map_err(|error| Fault::at(Code::Invalid, "pattern", format!("{error}")))?;
+    api.catalog.disable_route(pattern.clone()).await?;
+    Ok(Answer::of(json!({ "id": pattern.as_str(), "pattern": pattern.as_str() })))
+}
+
+/// `DELETE …/zones/:z/workers/routes/:pattern`: a route without a worker is forgotten.
+pub(super) async fn enable_route(State(api): State<Arc<Api>>, params: Params) -> Outcome<Answer<Value>> {
+    let unknown = || {
+        let message = format!("there is no route without a worker for `{}`", params.get("route"));
+        Fault::new(Code::RouteUnknown, message)
+    };
+    let pattern: RoutePattern = params.get("route").parse().map_err(|_| unknown())?;
+    if !api.catalog.view().disabled_routes().contains(&pattern) {
+        return Err(unknown());
+    }
+    api.catalog.enable_route(pattern.clone()).await?;
+    Ok(Answer::of(json!({ "id": pattern.as_str() })))
+}
+
 /// `GET …/scripts/:n/routes`.
 pub(super) async fn routes(State(api): State<Arc<Api>>, params: Params) -> Outcome<Answer<Vec<Value>>> {
     let view = api.catalog.view();

@@ -116,3 +116,95 @@ pub fn link(linker: &mut Linker<State>, kind: GuestKind) -> wasmtime::Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::component::Component;
+    use wasmtime::{Config, Engine};
+
+    /// A function or a resource of each interface, and its version where it is not the one of WASI. Interfaces without any are
+    /// types only: there is nothing to link.
+    const ITEMS: &[(&str, &str)] = &[
+        ("wasi:http/types", "fields"),
+        ("wasi:http/outgoing-handler", "handle"),
+        ("wasi:http/client", "send"),
+        ("wasi:io/error", "error"),
+        ("wasi:io/poll", "poll"),
+        ("wasi:io/streams", "input-stream"),
+        ("wasi:clocks/wall-clock", "now"),
+        ("wasi:clocks/system-clock", "now"),
+        ("wasi:clocks/monotonic-clock", "now"),
+        ("wasi:random/random", "get-random-u64"),
+        ("wasi:random/insecure", "get-insecure-random-u64"),
+        ("wasi:random/insecure-seed", "insecure-seed get-insecure-seed"),
+        ("wasi:cli/environment", "get-environment"),
+        ("wasi:cli/exit", "exit"),
+        ("wasi:cli/stdin", "get-stdin read-via-stream"),
+        ("wasi:cli/stdout", "get-stdout write-via-stream"),
+        ("wasi:cli/stderr", "get-stderr write-via-stream"),
+        ("wasi:cli/terminal-input", "terminal-input"),
+        ("wasi:cli/terminal-output", "terminal-output"),
+        ("wasi:cli/terminal-stdin", "get-terminal-stdin"),
+        ("wasi:cli/terminal-stdout", "get-terminal-stdout"),
+        ("wasi:cli/terminal-stderr", "get-terminal-stderr"),
+        ("wasi:filesystem/types", "descriptor"),
+        ("wasi:filesystem/preopens", "get-directories"),
+        ("wasi:sockets/types", "tcp-socket"),
+        ("wasi:sockets/network", "network"),
+        ("wasi:sockets/instance-network", "instance-network"),
+        ("wasi:sockets/ip-name-lookup", "resolve-addresses"),
+        ("wasi:sockets/tcp", "tcp-socket"),
+        ("wasi:sockets/tcp-create-socket", "create-tcp-socket"),
+        ("wasi:sockets/udp", "udp-socket"),
+        ("wasi:sockets/udp-create-socket", "create-udp-socket"),
+        ("wasi:config/store", "get"),
+        ("wasi:keyvalue/store", "open"),
+        ("wasi:keyvalue/atomics", "increment"),
+        ("wasi:keyvalue/batch", "get-many"),
+        ("sluice:worker-p2/version-metadata", "get"),
+        ("sluice:worker/version-metadata", "get"),
+        ("sluice:worker/services", "fetch"),
+    ];
+    const TYPES_ONLY: &[&str] = &["wasi:cli/types", "wasi:clocks/types"];
+
+    fn version(interface: &str, wasi: &str) -> String {
+        match interface.split_once('/').unwrap().0 {
+            "wasi:config" => "0.2.0-rc.1".to_owned(),
+            "wasi:keyvalue" => "0.2.0-draft".to_owned(),
+            "sluice:worker" | "sluice:worker-p2" => "0.1.0".to_owned(),
+            _ => wasi.to_owned(),
+        }
+    }
+
+    /// Whether the linker has the item: one that imports it with a type of no interface's is told of the type, not that there
+    /// is nothing.
+    fn has(linker: &Linker<State>, interface: &str, item: &str) -> bool {
+        let import =
+            format!(r#"(import "{interface}" (instance (export "{item}" (func (param "p" (list (tuple f32)))))))"#);
+        let component =
+            Component::new(linker.engine(), wat::parse_str(format!("(component {import})")).unwrap()).unwrap();
+        let Err(error) = linker.instantiate_pre(&component).map(drop) else { panic!("{interface} has such a {item}") };
+        !format!("{error:#}").contains("implementation is missing")
+    }
+
+    #[test]
+    fn what_is_offered_is_linked() {
+        let mut config = Config::new();
+        config.wasm_component_model_async(true);
+        let engine = Engine::new(&config).unwrap();
+        for (kind, wasi, offered) in
+            [(GuestKind::Wasi02, "0.2.0", OFFERED_02), (GuestKind::Wasi03, "0.3.0", OFFERED_03)]
+        {
+            let mut linker = Linker::new(&engine);
+            link(&mut linker, kind).unwrap();
+            for interface in offered.iter().filter(|interface| !TYPES_ONLY.contains(interface)) {
+                let (_, items) = ITEMS.iter().find(|(known, _)| known == interface).expect(interface);
+                let versioned = format!("{interface}@{}", version(interface, wasi));
+                let found = items.split(' ').any(|item| has(&linker, &versioned, item));
+                assert!(found, "{versioned}: no {items}");
+            }
+            assert!(!has(&linker, "acme:db/queries@1.0.0", "query"));
+        }
+    }
+}

@@ -456,3 +456,32 @@ fn keep_alive_connections_may_ask_for_another_worker_with_each_request() {
         assert_eq!(named.who(&connection.get(worker, "/").reply()), expected);
     }
 }
+
+/// RTE-6: the catalog knew routes without a worker, and no call of the API could make one.
+#[test]
+fn a_route_without_a_worker_switches_less_specific_ones_off_until_it_is_forgotten() {
+    let node = Node::start();
+    node.deploy_module("shop", &example("hello"), Upload::default());
+    node.api("PUT", "/scripts/shop/routes", &json!([{ "pattern": "shop.test/*" }]));
+    let call = |method: &str, path: &str, body: &serde_json::Value| {
+        let reply = node.zones(method, &format!("/any/workers/routes{path}"), body);
+        (reply.status, reply.json())
+    };
+    assert_eq!(node.get("shop.test", "/off/a").status, 200);
+    assert_eq!(call("POST", "", &json!({ "pattern": "shop.test/off/*" })).0, 200);
+    assert_eq!(node.get("shop.test", "/off/a").status, 404);
+    assert_eq!(node.get("shop.test", "/on").status, 200);
+    // It has an owner now: nobody; and a worker's own pattern is not made ownerless.
+    assert_eq!(node.api_error("PUT", "/scripts/shop/routes", &json!([{ "pattern": "shop.test/off/*" }])).0, 10020);
+    assert_eq!(call("POST", "", &json!({ "pattern": "shop.test/*" })).1["errors"][0]["code"], 10020);
+    assert_eq!(call("POST", "", &json!({ "pattern": "a*b" })).0, 400);
+    assert_eq!(call("POST", "", &json!({ "pattern": "x.test/*", "script": "shop" })).0, 400);
+
+    let node = node.kill_and_restart();
+    assert_eq!(node.get("shop.test", "/off/a").status, 404);
+    let call =
+        |method: &str, path: &str| node.zones(method, &format!("/any/workers/routes{path}"), &json!(null)).status;
+    assert_eq!(call("DELETE", "/shop.test%2Foff%2F*"), 200);
+    assert_eq!(node.get("shop.test", "/off/a").status, 200);
+    assert_eq!(call("DELETE", "/shop.test%2Foff%2F*"), 404);
+}

@@ -262,11 +262,12 @@ fn many_loops_at_once_and_one_that_branches_are_no_one_elses_affair() {
             assert_eq!(node.get("hello", "/").text(), "Hello, World!\n");
         }
         for reply in loops {
+            // 640 calls of one version at once are more than it may run: at any depth one may be told to come back.
             let reply = reply.join().expect("an answer");
-            assert!(
-                reply.status == 503 || reply.text().ends_with("NEXT: error ErrorCode::LoopDetected\n"),
-                "{reply:?}"
-            );
+            let text = reply.text();
+            let ended =
+                text.ends_with("NEXT: error ErrorCode::LoopDetected\n") || text.contains("NEXT: 503 too many requests");
+            assert!(reply.status == 503 || ended, "{reply:?}");
         }
     });
     // Each call makes two: what ends them must come long before they are 65,536.

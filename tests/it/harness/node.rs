@@ -195,10 +195,19 @@ impl Node {
 
     /// The same, with headers and a body of the test's own; returns the reply as it came.
     pub fn api_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        self.control_request(method, &format!("/client/v4/accounts/local/workers{path}"), headers, body)
+    }
+
+    /// A call of the part of the API that is about zones.
+    pub fn zones(&self, method: &str, path: &str, body: &Value) -> Reply {
+        let headers = [("content-type", "application/json")];
+        self.control_request(method, &format!("/client/v4/zones{path}"), &headers, body.to_string().as_bytes())
+    }
+
+    fn control_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let (host, token) = (self.control.to_string(), format!("Bearer {}", self.token));
         let ours = [("host", host.as_str()), ("authorization", token.as_str())];
-        let path = format!("/client/v4/accounts/local/workers{path}");
-        http::request(self.control, method, &path, &[&ours, headers].concat(), body)
+        http::request(self.control, method, path, &[&ours, headers].concat(), body)
     }
 
     /// The code and the message of a refused call.
