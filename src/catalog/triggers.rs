@@ -128,7 +128,10 @@ impl Catalog {
     /// # Errors
     /// [`Error::RouteTaken`] if a worker has the pattern.
     pub async fn disable_route(self: &Arc<Self>, pattern: RoutePattern) -> Result<(), Error> {
-        self.edit_disabled_routes(move |routes| drop(routes.insert(pattern.clone()))).await
+        self.edit_disabled_routes(move |routes| {
+            routes.insert(pattern.clone());
+        })
+        .await
     }
 
     /// Forgets one route without a worker, if there is such a one.
@@ -136,7 +139,10 @@ impl Catalog {
     /// # Errors
     /// Only if the store fails.
     pub async fn enable_route(self: &Arc<Self>, pattern: RoutePattern) -> Result<(), Error> {
-        self.edit_disabled_routes(move |routes| drop(routes.remove(&pattern))).await
+        self.edit_disabled_routes(move |routes| {
+            routes.remove(&pattern);
+        })
+        .await
     }
 
     async fn edit_disabled_routes(

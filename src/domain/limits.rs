@@ -87,6 +87,11 @@ pub const CPU_TIME_MAX: Duration = Duration::from_secs(30);
 pub const STARTUP_CPU_MAX: Duration = Duration::from_secs(1);
 /// Wall time until the head of a response.
 pub const RESPONSE_HEAD_WALL_MAX: Duration = Duration::from_secs(60);
+/// Wall time until a peer that a guest called has begun its response, unless the guest says otherwise: below the guest's own
+/// limit, so that a silent peer is an error that the guest can answer, and not the guest's failure.
+pub const OUTGOING_HEAD_WALL_MAX: Duration = Duration::from_secs(50);
+/// Wall time until a connection to a peer stands.
+pub const CONNECT_WALL_MAX: Duration = Duration::from_secs(10);
 /// Wall time without progress on a body; one that moves may go on for ever.
 pub const BODY_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Wall time that a guest may go on after its response has ended.

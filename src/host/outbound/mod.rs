@@ -1,0 +1,158 @@
+//! Requests that a guest sends: to other workers by address, and to the network by policy.
+//!
+//! `http://<binding>.internal/…` goes to the service or the KV namespace bound by that name; anything else to the network, if
+//! the node's policy lets it.
+
+mod network;
+mod policy;
+
+use std::future::ready;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
+
+use crate::domain::id::{NamespaceId, WorkerName};
+use crate::host::Body;
+use crate::host::call::Call;
+use crate::host::environment::Environment;
+use crate::host::logs::Current;
+use crate::host::ports::CallError;
+
+pub use network::Outbound;
+pub use policy::{Policy, PolicyError};
+
+/// The host names of bindings end so; the top-level domain is reserved for private use.
+const INTERNAL_SUFFIX: &str = ".internal";
+
+/// Where a request goes.
+pub enum Target {
+    Worker(WorkerName),
+    Namespace(NamespaceId),
+    Network,
+}
+
+/// Takes one subrequest from the account, if it has one left.
+///
+/// # Errors
+/// If the account has none left.
+pub fn charge(current: &Current) -> Result<Arc<Call>, Error> {
+    current.take_subrequest().map_err(|newest| match newest {
+        Some(account) => {
+            let limit = account.limits.subrequests;
+            Error::InternalError(Some(format!("subrequest limit of {limit} passed (`limits.subrequests`)")))
+        }
+        // Only a guest that is being proven has no account: it may not send before it serves.
+        None => Error::HttpRequestDenied,
+    })
+}
+
+/// Sends a request to its target, for the guest whose account it was charged to.
+pub fn send(
+    environment: &Environment,
+    target: Target,
+    request: http::Request<Body>,
+    options: Option<RequestOptions>,
+    account: &Call,
+) -> BoxFuture<'static, Result<http::Response<Body>, Error>> {
+    match target {
+        Target::Worker(worker) => {
+            let Some(lineage) = account.lineage.child() else { return ready(Err(Error::LoopDetected)).boxed() };
+            let call = environment.workers.call(&worker, request, lineage);
+            call.map(|result| {
+                result.map_err(|error| match error {
+                    CallError::WorkerUnknown(_) | CallError::NotDeployed(_) => Error::DestinationNotFound,
+                })
+            })
+            .boxed()
+        }
+        Target::Namespace(namespace) => environment.namespaces.answer(namespace, request).map(Ok).boxed(),
+        Target::Network => environment.outbound.send(request, options.unwrap_or_default()),
+    }
+}
+
+/// An error of ours as a 0.3 guest sees it.
+#[must_use]
+pub fn error_code_03(error: Error) -> ErrorCode {
+    match error {
+        Error::ConfigurationError => ErrorCode::ConfigurationError,
+        Error::LoopDetected => ErrorCode::LoopDetected,
+        Error::DestinationNotFound => ErrorCode::DestinationNotFound,
+        Error::HttpRequestDenied => ErrorCode::HttpRequestDenied,
+        Error::InternalError(text) => ErrorCode::InternalError(text),
+        other => ErrorCode::InternalError(Some(format!("{other:?}"))),
+    }
+}
+
+// === impl Hooks ===
+
+/// What `wasi:http` asks of us for one instance.
+pub struct Hooks {
+    environment: Arc<Environment>,
+    current: Arc<Current>,
+}
+
+impl Hooks {
+    /// The hooks of an instance of the version that `environment` binds.
+    #[must_use]
+    pub fn new(environment: Arc<Environment>, current: Arc<Current>) -> Self {
+        Self { environment, current }
+    }
+
+    fn target(&self, uri: &http::Uri) -> Result<Target, Error> {
+        let host = uri.host().unwrap_or_default();
+        let Some(binding) = strip_suffix_ignore_case(host, INTERNAL_SUFFIX) else { return Ok(Target::Network) };
+        match self.environment.service(binding) {
+            Some(worker) => Ok(Target::Worker(worker.clone())),
+            None => match self.environment.namespaces.get(binding) {
+                Some(namespace) => Ok(Target::Namespace(namespace)),
+                None => Err(Error::DestinationNotFound),
+            },
+        }
+    }
+}
+
+fn strip_suffix_ignore_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str> {
+    let cut = text.len().checked_sub(suffix.len())?;
+    let tail = text.get(cut..)?;
+    tail.eq_ignore_ascii_case(suffix).then(|| &text[..cut])
+}
+
+type SendResult = Result<(http::Response<Body>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        request: http::Request<Body>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = SendResult> + Send> {
+        let sent = self.target(request.uri()).and_then(|target| {
+            let account = charge(&self.current)?;
+            Ok(send(&self.environment, target, request, options, &account))
+        });
+        Box::new(async move {
+            let response = sent?.await?;
+            let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(ready(Ok(())));
+            Ok((response, io))
+        })
+    }
+
+    fn default_scheme(&mut self) -> Option<http::uri::Scheme> {
+        Some(http::uri::Scheme::HTTP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_bindings_are_matched_without_case() {
+        assert_eq!(strip_suffix_ignore_case("api.INTERNAL", INTERNAL_SUFFIX), Some("api"));
+        assert_eq!(strip_suffix_ignore_case("internal", INTERNAL_SUFFIX), None);
+        assert_eq!(strip_suffix_ignore_case("é", INTERNAL_SUFFIX), None);
+    }
+}
