@@ -28,8 +28,8 @@ use crate::ingress::listener;
 use crate::ingress::respond;
 use crate::ingress::serve::{Door, Overrides, VersionHeader};
 use crate::kv::Kv;
-use crate::observe::Observer;
 use crate::observe::writer::LineWriter;
+use crate::observe::{self, LineForm, Observer};
 use crate::store::{self, SqliteStore, Store};
 
 /// Which addresses guests may reach.
@@ -66,9 +66,13 @@ pub struct Settings {
 }
 
 /// Where a line for every request goes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestLog {
+    /// JSON on standard output.
     Stdout,
+    /// Short lines for a person, on standard output.
+    Terminal,
+    /// JSON in a file.
     File(PathBuf),
 }
 
@@ -279,7 +283,7 @@ impl Running {
         sweeping.abort();
         sweeping_kv.abort();
         let observer = Arc::clone(&self.observer);
-        let flush = move || observer.request_log.iter().for_each(LineWriter::flush);
+        let flush = move || observer.request_log.iter().for_each(|log| log.writer.flush());
         let _ = tokio::task::spawn_blocking(flush).await;
         if let Err(error) = self.store.close().await {
             tracing::warn!(
@@ -302,13 +306,15 @@ fn default_worker(settings: &Settings) -> Result<Option<WorkerName>, Error> {
     settings.default_worker.as_ref().map(parse).transpose()
 }
 
-fn request_log(settings: &Settings) -> Result<Option<LineWriter>, Error> {
-    let (writer, path) = match &settings.request_log {
-        None => return Ok(None),
-        Some(RequestLog::Stdout) => (LineWriter::to_stdout(), Path::new("-")),
-        Some(RequestLog::File(path)) => (LineWriter::to_file(path, settings.request_log_bytes_max), path.as_path()),
+fn request_log(settings: &Settings) -> Result<Option<observe::RequestLog>, Error> {
+    let Some(log) = &settings.request_log else { return Ok(None) };
+    let form = if *log == RequestLog::Terminal { LineForm::Short } else { LineForm::Json };
+    let (writer, path) = match log {
+        RequestLog::Stdout | RequestLog::Terminal => (LineWriter::to_stdout(), Path::new("-")),
+        RequestLog::File(path) => (LineWriter::to_file(path, settings.request_log_bytes_max), path.as_path()),
     };
-    writer.map(Some).map_err(|source| Error::Write { path: path.to_owned(), source })
+    let writer = writer.map_err(|source| Error::Write { path: path.to_owned(), source })?;
+    Ok(Some(observe::RequestLog { writer, form }))
 }
 
 /// Opens the request log anew at each SIGHUP, so that other programs can put it aside. Without one, SIGHUP ends the node as
@@ -325,7 +331,7 @@ fn reopen_at_hangup(settings: &Settings, observer: &Arc<Observer>) {
             while hangups.recv().await.is_some() {
                 let Some(observer) = observer.upgrade() else { return };
                 if let Some(log) = &observer.request_log {
-                    log.reopen();
+                    log.writer.reopen();
                 }
             }
         })),
@@ -387,7 +393,7 @@ fn metrics(
     let (observer, fleet, catalog) = (Arc::clone(observer), Arc::clone(fleet), Arc::clone(catalog));
     Arc::new(move || {
         let view = catalog.view();
-        let dropped = observer.request_log.as_ref().map_or(0, LineWriter::dropped);
+        let dropped = observer.request_log.as_ref().map_or(0, |log| log.writer.dropped());
         let gauges = [
             ("sluice_workers", "Workers on this node.", view.workers().len() as u64),
             ("sluice_versions_ready", "Versions that are ready to run.", fleet.len() as u64),

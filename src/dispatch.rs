@@ -387,7 +387,7 @@ impl Open {
         };
         self.observer.tails.tell(&self.worker, &record);
         match &self.observer.request_log {
-            Some(log) => log.write(record.to_log_line()),
+            Some(log) => log.write(&record),
             None if !is_worth_a_word => {}
             None if failed => tracing::warn!(target: "sluicegate::request", "{}", record.to_json()),
             None => tracing::info!(target: "sluicegate::request", "{}", record.to_json()),

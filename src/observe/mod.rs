@@ -6,6 +6,7 @@
 mod log_line;
 pub mod metrics;
 pub mod record;
+mod short_line;
 pub mod tail;
 pub mod writer;
 
@@ -13,14 +14,40 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::observe::metrics::Metrics;
+use crate::observe::record::Record;
 use crate::observe::tail::Tails;
 use crate::observe::writer::LineWriter;
+
+/// A line for each request.
+pub struct RequestLog {
+    pub writer: LineWriter,
+    pub form: LineForm,
+}
+
+/// For whom a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineForm {
+    /// For programs: a JSON object with everything.
+    Json,
+    /// For whoever sits before the terminal.
+    Short,
+}
+
+impl RequestLog {
+    /// Queues the line of `record`.
+    pub fn write(&self, record: &Record<'_>) {
+        self.writer.write(match self.form {
+            LineForm::Json => record.to_log_line(),
+            LineForm::Short => record.to_short_line(),
+        });
+    }
+}
 
 /// Where records go: shared by all rooms.
 pub struct Observer {
     pub metrics: Metrics,
-    /// Every request as a JSON line.
-    pub request_log: Option<LineWriter>,
+    /// Where every request is told.
+    pub request_log: Option<RequestLog>,
     /// Who watches requests.
     pub tails: Arc<Tails>,
 }
@@ -28,7 +55,7 @@ pub struct Observer {
 impl Observer {
     /// An observer that writes a line for every request to `request_log`, if there is one.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, request_log: Option<LineWriter>) -> Arc<Self> {
+    pub fn new(clock: Arc<dyn Clock>, request_log: Option<RequestLog>) -> Arc<Self> {
         Arc::new(Self { metrics: Metrics::default(), request_log, tails: Tails::new(clock) })
     }
 }

@@ -88,7 +88,7 @@ fn node_settings(args: &DevArgs, common: &Common, project: &Project) -> anyhow::
     // The control API stays on this machine, wherever the worker listens.
     settings.control_listen = ([127, 0, 0, 1], args.control_port).into();
     settings.default_worker = Some(project.name()?.to_owned());
-    settings.request_log = Some(app::RequestLog::Stdout);
+    settings.request_log = Some(app::RequestLog::Terminal);
     settings::apply(&args.node, &mut settings)?;
     Ok(settings)
 }
