@@ -14,12 +14,13 @@
 //! - **D2** the number of slots that change hands is the least possible, and a growing version's users never leave it (`SEL-4`);
 //! - the answer for a slot is a search in a short list, whatever the number of versions.
 //!
-//! Everything that needs a version becomes a slot: a draw, [`slot_of_key`] of a version key, and later the hash of an object's id.
+//! Everything that needs a version becomes a slot: a draw, [`slot_of_key`] of a version key, and [`slot_of_object`] of an object's id.
 
 use sha2::{Digest, Sha256};
 
 use crate::domain::id::{VersionId, WorkerName};
 use crate::domain::limits::SLOTS;
+use crate::domain::object::ObjectId;
 use crate::domain::split::{Share, Split};
 
 /// One of the [`SLOTS`] equal parts of a worker's traffic.
@@ -83,6 +84,13 @@ impl Slot {
 #[must_use]
 pub fn slot_of_key(worker: &WorkerName, key: &[u8]) -> Slot {
     slot_of("key", worker, key)
+}
+
+/// The slot of an object: as [`slot_of_key`], with the text `object` and the id's 32 bytes. Requests and their keys have no part
+/// in it (`SEL-15`, `GDO-1`).
+#[must_use]
+pub fn slot_of_object(worker: &WorkerName, id: ObjectId) -> Slot {
+    slot_of("object", worker, id.as_bytes())
 }
 
 fn slot_of(domain: &str, worker: &WorkerName, bytes: &[u8]) -> Slot {

@@ -77,6 +77,11 @@ pub const KV_BULK_KEYS_MAX: usize = 10_000;
 /// Bytes of one bulk call, on its way in or out (Cloudflare's: 100 MB): it is in memory as a whole.
 pub const KV_BULK_BYTES_MAX: usize = 100 * 1000 * 1000;
 
+// --- Objects ---
+
+/// Characters of a class name.
+pub const CLASS_NAME_CHARS_MAX: usize = 255;
+
 // --- Running ---
 
 /// Linear memory of an instance; part of the engine's configuration (`--guest-memory`).

@@ -14,6 +14,7 @@ pub mod deployment;
 pub mod id;
 pub mod limits;
 pub mod module;
+pub mod object;
 pub mod outcome;
 pub mod route;
 pub mod split;
