@@ -7,8 +7,10 @@ use tracing::Instrument;
 
 use super::record::{self, Counters, Head};
 use super::{ATTEMPTS_MAX, Catalog, Error, Triggers, View, WorkerView, load};
+use crate::domain::class::Classes;
 use crate::domain::id::{DeploymentId, VersionId, WorkerName};
 use crate::domain::limits::WORKERS_MAX;
+use crate::domain::object::{ClassName, ObjectNamespaceId};
 use crate::store::{Check, CommitError, Write};
 
 /// What a decision came to.
@@ -23,6 +25,7 @@ pub(super) enum Step<T> {
 pub(super) enum Subject {
     Worker(WorkerName),
     DisabledRoutes,
+    Doomed,
 }
 
 /// One commit in the making.
@@ -74,7 +77,7 @@ impl Catalog {
                             self.refresh_worker(worker).await?;
                             report(worker, before.as_ref(), self.view.load().worker(worker));
                         }
-                        Subject::DisabledRoutes => self.refresh_all().await?,
+                        Subject::DisabledRoutes | Subject::Doomed => self.refresh_all().await?,
                     }
                     return Ok(answer);
                 }
@@ -98,7 +101,8 @@ impl Catalog {
         let snapshot = self.store.snapshot().await.map_err(load::reading)?;
         let view = self.view.load_full();
         let worker = load::worker(&*snapshot, &self.sealer, name, view.worker(name)).await?;
-        self.view.store(Arc::new(view.with(name, worker)));
+        let doomed = load::doomed(&*snapshot).await?;
+        self.view.store(Arc::new(view.with(name, worker, doomed)));
         Ok(())
     }
 
@@ -122,6 +126,7 @@ impl Catalog {
             triggers: Triggers::default(),
             settings: serde_json::Value::Null,
             draft_secrets: std::collections::BTreeMap::new(),
+            classes: Classes::default(),
         })
     }
 
@@ -143,6 +148,13 @@ impl Changes {
         self.check_head(worker, before);
         self.writes.push(Write::put(record::head_key(worker), head.encode(worker, &catalog.sealer)?));
         Ok(())
+    }
+
+    /// Leaves the objects of a class to be deleted, in this very commit: whoever deletes them does it afterwards, and after a
+    /// crash too (`MIG-7`).
+    pub(super) fn doom(&mut self, worker: &WorkerName, class: &ClassName, namespace: ObjectNamespaceId, now_ms: u64) {
+        let record = record::encode_doomed(worker, class, now_ms);
+        self.writes.push(Write::put(record::doomed_key(namespace), record));
     }
 
     /// Provided that the head of `worker` still is what `before` shows (or is not there).

@@ -59,7 +59,7 @@ pub enum Error {
     /// 10056.
     #[error("worker `{worker}` has no secret `{name}`")]
     SecretUnknown { worker: WorkerName, name: String },
-    #[error("worker `{worker}` is bound as a service by {}; force the deletion if that is meant", listed(.by))]
+    #[error("worker `{worker}` is bound by {}; force the deletion if that is meant", listed(.by))]
     WorkerInUse { worker: WorkerName, by: Vec<WorkerName> },
     #[error("the alias `{alias}` cannot be used: `{alias}-{worker}` is the name of another worker")]
     AliasTaken { alias: Alias, worker: WorkerName },

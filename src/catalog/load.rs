@@ -1,7 +1,7 @@
 //! From the store to a [`View`]: all of it at start, and after each change only what is new. Versions and deployments are
 //! never rewritten, so whoever knows a worker up to some number only has to read what comes after.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::record::{self, Head, unreadable};
@@ -12,6 +12,7 @@ use super::{Error, View};
 use crate::domain::deployment::Deployment;
 use crate::domain::id::WorkerName;
 use crate::domain::module::{ModuleDigest, ModuleFacts};
+use crate::domain::object::ObjectNamespaceId;
 use crate::domain::version::Version;
 use crate::store::{self, Entry, Order, Range, Snapshot};
 
@@ -30,7 +31,7 @@ pub(super) async fn view(snapshot: &dyn Snapshot, sealer: &Sealer, known: &View)
             None => workers.push(worker_of(snapshot, sealer, name, &entry, known, &mut shared).await?),
         }
     }
-    Ok(View::new(workers, disabled_routes(snapshot).await?))
+    Ok(View::new(workers, disabled_routes(snapshot).await?, doomed(snapshot).await?))
 }
 
 /// The worker `name` in `snapshot`, if it is there.
@@ -97,6 +98,12 @@ async fn disabled_routes(snapshot: &dyn Snapshot) -> Result<Arc<DisabledRoutes>,
             Ok(Arc::new(DisabledRoutes { patterns, revision: Some(entry.revision) }))
         }
     }
+}
+
+/// The namespaces whose objects have to go.
+pub(super) async fn doomed(snapshot: &dyn Snapshot) -> Result<BTreeSet<ObjectNamespaceId>, Error> {
+    let entries = scan(snapshot, record::doomed()).await?;
+    entries.iter().map(|entry| record::doomed_of(&entry.key).map_err(unreadable(entry))).collect()
 }
 
 /// All entries of a range.

@@ -44,6 +44,7 @@ use crate::store::{Order, Store};
 
 mod change;
 mod deploy;
+mod doomed;
 mod error;
 mod load;
 mod modules;

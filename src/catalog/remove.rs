@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use super::change::{Changes, Step, Subject, known};
 use super::{Catalog, Error, Force, WorkerView, record};
+use crate::domain::class::Class;
 use crate::domain::id::{DeploymentId, VersionId, WorkerName};
 use crate::store::Write;
 
 impl Catalog {
     /// Deletes a worker with everything that belongs to it. Its routes, domains and aliases are free; its modules go at the
-    /// next start, unless another version has the same bytes.
+    /// next start, unless another version has the same bytes; its objects are doomed (see [`Catalog::doomed_namespaces`]).
     ///
     /// # Errors
     /// [`Error::WorkerInUse`] if a live version of another worker binds it, unless forced; or what failed.
     pub async fn delete_worker(self: &Arc<Self>, worker: &WorkerName, force: Force) -> Result<(), Error> {
         let name = worker.clone();
-        self.change(Subject::Worker(worker.clone()), "delete the worker", move |_, view| {
+        self.change(Subject::Worker(worker.clone()), "delete the worker", move |catalog, view| {
             let worker = known(view, &name)?;
             let others = view.workers().filter(|other| other.name != name);
             let by: Vec<WorkerName> =
@@ -31,6 +32,9 @@ impl Catalog {
             changes.writes.push(Write::delete_range(record::versions(&name)));
             changes.writes.push(Write::delete_range(record::deployments(&name)));
             changes.writes.push(Write::delete(record::head_key(&name)));
+            for (class, Class { namespace, .. }) in &worker.classes.by_name {
+                changes.doom(&name, class, *namespace, catalog.clock.now_ms());
+            }
             Ok(Step::Commit(changes, ()))
         })
         .await

@@ -1,10 +1,12 @@
 //! The view: everything that is deployed, at one moment, as the request path reads it. It never changes; a change of one
 //! worker makes a new view that shares all other workers with the one before.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::worker::WorkerView;
 use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::object::{ClassName, ObjectNamespaceId};
 use crate::domain::route::{HOST_CHARS_MAX, Hit, RoutePattern, RouteTable, normalize_host};
 use crate::store::Revision;
 
@@ -20,6 +22,10 @@ pub struct View {
     workers: Vec<Arc<WorkerView>>,
     routes: Arc<RouteTable>,
     disabled_routes: Arc<DisabledRoutes>,
+    /// Who has the class that a namespace holds the objects of.
+    objects: Arc<HashMap<ObjectNamespaceId, (WorkerName, ClassName)>>,
+    /// The namespaces of classes that are gone, whose objects are not gone yet.
+    doomed: Arc<BTreeSet<ObjectNamespaceId>>,
 }
 
 /// The routes without a worker (`RTE-6`), sorted, and the revision of their record, if there is one.
@@ -52,6 +58,27 @@ impl View {
     /// All workers, by name.
     pub fn workers(&self) -> impl ExactSizeIterator<Item = &Arc<WorkerView>> {
         self.workers.iter()
+    }
+
+    /// The namespace of the objects of `class` of `worker`, by the name that the class has, or had before it was renamed or
+    /// handed to another worker (`MIG-8`, `MIG-9`). None if it never was, or is gone.
+    #[must_use]
+    pub fn object_namespace(&self, worker: &WorkerName, class: &ClassName) -> Option<ObjectNamespaceId> {
+        let namespace = self.worker(worker)?.classes.namespace_of(class)?;
+        self.objects.contains_key(&namespace).then_some(namespace)
+    }
+
+    /// The worker that owns a namespace now, and the class whose objects it holds: whose deployment says which version an object
+    /// runs. None if the class is gone.
+    #[must_use]
+    pub fn object_class(&self, namespace: ObjectNamespaceId) -> Option<(&Arc<WorkerView>, &ClassName)> {
+        let (worker, class) = self.objects.get(&namespace)?;
+        Some((self.worker(worker)?, class))
+    }
+
+    /// The namespaces of classes that are gone, whose objects have to be deleted (`MIG-7`).
+    pub fn doomed_namespaces(&self) -> impl ExactSizeIterator<Item = ObjectNamespaceId> {
+        self.doomed.iter().copied()
     }
 
     /// The routes without a worker.
@@ -104,22 +131,38 @@ impl View {
 
     // --- Making the next one ---
 
-    /// The view of these workers and of these routes without a worker.
-    pub(super) fn new(mut workers: Vec<Arc<WorkerView>>, disabled_routes: Arc<DisabledRoutes>) -> Self {
+    /// The view of these workers, of these routes without a worker, and of these namespaces without a class.
+    pub(super) fn new(
+        mut workers: Vec<Arc<WorkerView>>,
+        disabled_routes: Arc<DisabledRoutes>,
+        doomed: BTreeSet<ObjectNamespaceId>,
+    ) -> Self {
         workers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let mut view = Self { workers, routes: Arc::default(), disabled_routes };
+        let mut view = Self { workers, disabled_routes, doomed: Arc::new(doomed), ..Self::default() };
         view.rebuild_routes();
+        view.rebuild_objects();
         view
     }
 
     /// This view with another state of the worker `name`, or without it. All else is shared.
-    pub(super) fn with(&self, name: &WorkerName, worker: Option<Arc<WorkerView>>) -> Self {
+    pub(super) fn with(
+        &self,
+        name: &WorkerName,
+        worker: Option<Arc<WorkerView>>,
+        doomed: BTreeSet<ObjectNamespaceId>,
+    ) -> Self {
         let place = self.position(name.as_str());
         let before = place.ok().map(|index| &self.workers[index]);
         let claims = |worker: Option<&Arc<WorkerView>>| {
             worker.map(|worker| (worker.triggers.routes.clone(), worker.triggers.domains.clone())).unwrap_or_default()
         };
         let same_routes = claims(before) == claims(worker.as_ref());
+        let classes =
+            |worker: Option<&Arc<WorkerView>>| worker.is_some_and(|worker| !worker.classes.by_name.is_empty());
+        let same_objects = match (before, &worker) {
+            (Some(before), Some(worker)) => before.classes.by_name == worker.classes.by_name,
+            (before, worker) => !classes(before) && !classes(worker.as_ref()),
+        };
         let mut workers = self.workers.clone();
         match (place, worker) {
             (Ok(index), Some(worker)) => workers[index] = worker,
@@ -127,10 +170,18 @@ impl View {
             (Err(index), Some(worker)) => workers.insert(index, worker),
             (Err(_), None) => {}
         }
-        let mut view =
-            Self { workers, routes: Arc::clone(&self.routes), disabled_routes: Arc::clone(&self.disabled_routes) };
+        let mut view = Self {
+            workers,
+            routes: Arc::clone(&self.routes),
+            disabled_routes: Arc::clone(&self.disabled_routes),
+            objects: Arc::clone(&self.objects),
+            doomed: Arc::new(doomed),
+        };
         if !same_routes {
             view.rebuild_routes();
+        }
+        if !same_objects {
+            view.rebuild_objects();
         }
         view
     }
@@ -138,6 +189,14 @@ impl View {
     /// What a change of the disabled routes checks.
     pub(super) fn disabled_routes_revision(&self) -> Option<Revision> {
         self.disabled_routes.revision
+    }
+
+    fn rebuild_objects(&mut self) {
+        let classes = self.workers.iter().flat_map(|worker| {
+            let classes = worker.classes.by_name.iter();
+            classes.map(|(name, class)| (class.namespace, (worker.name.clone(), name.clone())))
+        });
+        self.objects = Arc::new(classes.collect());
     }
 
     fn rebuild_routes(&mut self) {

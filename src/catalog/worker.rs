@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::record::{Counters, Head};
+use crate::domain::class::Classes;
 use crate::domain::config::{Binding, BindingValue, Config, Isolation, RequestLimits, SecretText};
 use crate::domain::deployment::Deployment;
 use crate::domain::id::{Alias, BindingName, VersionId, WorkerName};
@@ -28,6 +29,8 @@ pub struct WorkerView {
     pub settings: serde_json::Value,
     /// Secrets of a draft, which wait for its first version.
     pub draft_secrets: BTreeMap<BindingName, SecretText>,
+    /// The classes of Durable Objects that its migrations have made.
+    pub classes: Classes,
 
     pub(super) counters: Counters,
     /// What a change of this worker checks.
@@ -147,9 +150,13 @@ impl WorkerView {
         }
     }
 
-    /// The workers that a version in the active deployment binds.
+    /// Whether a version in the active deployment binds another worker: as a service, or one of its classes.
     pub(super) fn binds(&self, other: &WorkerName) -> bool {
-        let binds = |binding: &Binding| matches!(&binding.value, BindingValue::Service { worker } if worker == other);
+        let binds = |binding: &Binding| match &binding.value {
+            BindingValue::Service { worker } => worker == other,
+            BindingValue::DurableObject { worker, .. } => worker.as_ref() == Some(other),
+            _ => false,
+        };
         self.live().any(|version| version.config.bindings.iter().any(binds))
     }
 
@@ -162,6 +169,7 @@ impl WorkerView {
             triggers: self.triggers.clone(),
             settings: self.settings.clone(),
             draft_secrets: self.draft_secrets.clone(),
+            classes: self.classes.clone(),
         }
     }
 
@@ -188,6 +196,7 @@ impl WorkerView {
             triggers: head.triggers,
             settings: head.settings,
             draft_secrets: head.draft_secrets,
+            classes: head.classes,
             counters: head.counters,
             revision,
             deployment_numbers,

@@ -147,7 +147,7 @@ impl Reader<'_> {
                 self.fault(path, "a binding needs a `name` and a `type`, both text");
                 continue;
             };
-            match draft_value(&kind, &mut entry) {
+            match draft_value(&kind, &mut entry, self.worker) {
                 Ok(value) => self.out.draft.bindings.push(BindingDraft { name, value }),
                 Err((key, message)) => self.fault(format!("{path}.{key}"), message),
             }
@@ -271,7 +271,11 @@ impl Reader<'_> {
 }
 
 /// What one binding asks for; or the key that is wrong, and why. A value is never repeated.
-fn draft_value(kind: &str, entry: &mut Map<String, Value>) -> Result<DraftValue, (&'static str, String)> {
+fn draft_value(
+    kind: &str,
+    entry: &mut Map<String, Value>,
+    own: &WorkerName,
+) -> Result<DraftValue, (&'static str, String)> {
     let mut needed = |key: &'static str| {
         take_text(entry, key).ok_or_else(|| (key, format!("a binding of type `{kind}` needs `{key}`, a text")))
     };
@@ -285,6 +289,7 @@ fn draft_value(kind: &str, entry: &mut Map<String, Value>) -> Result<DraftValue,
         "version_metadata" => DraftValue::VersionMetadata,
         "service" => DraftValue::Service { service: needed("service")?, entrypoint: take_text(entry, "entrypoint") },
         "kv_namespace" => DraftValue::KvNamespace { namespace_id: needed("namespace_id")? },
+        "durable_object_namespace" => object_value(needed("class_name")?, entry, own)?,
         "inherit" => match take_text(entry, "version_id").as_deref() {
             None | Some("latest") => DraftValue::Inherit { old_name: take_text(entry, "old_name") },
             Some(_) => {
@@ -295,10 +300,29 @@ fn draft_value(kind: &str, entry: &mut Map<String, Value>) -> Result<DraftValue,
     })
 }
 
+/// A binding of Durable Objects (`DOI-8`). One that names its own worker is one that names none.
+fn object_value(
+    class_name: String,
+    entry: &mut Map<String, Value>,
+    own: &WorkerName,
+) -> Result<DraftValue, (&'static str, String)> {
+    let script_name = take_text(entry, "script_name").filter(|script| !script.is_empty() && script != own.as_str());
+    match take_text(entry, "environment").as_deref() {
+        None | Some("" | "production") => Ok(DraftValue::DurableObject { class_name, script_name }),
+        Some(environment) => {
+            let environment: String = environment.chars().take(64).collect();
+            let message = format!(
+                "an environment is a worker of its own here: leave `environment` out, and name it in `script_name`, as in `{}-{environment}`",
+                script_name.as_deref().unwrap_or(own.as_str())
+            );
+            Err(("environment", message))
+        }
+    }
+}
+
 /// What to do instead of a binding that we do not offer.
 fn hint(kind: &str) -> &'static str {
     match kind {
-        "durable_object_namespace" => "Durable Objects are not offered yet; keep the state behind an HTTP service",
         "r2_bucket" => "there is no object store; call one by HTTP from the component",
         "d1" | "hyperdrive" => "there is no database; call one by HTTP from the component",
         "queue" => "there are no queues; call another worker by a service binding",
@@ -309,7 +333,7 @@ fn hint(kind: &str) -> &'static str {
         "secret_key" => "keys are not offered; store the key as `secret_text`",
         "dispatch_namespace" => "dispatch namespaces are not offered; use a service binding",
         _ => {
-            "remove it; offered are plain_text, json, secret_text, version_metadata, service, kv_namespace and inherit"
+            "remove it; offered are plain_text, json, secret_text, version_metadata, service, kv_namespace, durable_object_namespace and inherit"
         }
     }
 }

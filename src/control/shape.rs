@@ -180,6 +180,13 @@ fn binding(binding: &Binding) -> wire::Binding {
             ("service", json!({ "service": worker.as_str(), "environment": "production" }))
         }
         BindingValue::KvNamespace { namespace } => ("kv_namespace", json!({ "namespace_id": namespace.to_string() })),
+        BindingValue::DurableObject { class, worker } => {
+            let mut rest = json!({ "class_name": class.as_str() });
+            if let Some(worker) = worker {
+                rest["script_name"] = json!(worker.as_str());
+            }
+            ("durable_object_namespace", rest)
+        }
     };
     let rest = match rest {
         Value::Object(rest) => rest,

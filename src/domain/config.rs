@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::domain::id::{BindingName, NamespaceId, WorkerName};
 use crate::domain::limits::{BINDINGS_MAX, CPU_TIME_MAX, SUBREQUESTS_MAX, VALUE_BYTES_MAX};
+use crate::domain::object::ClassName;
 
 /// A valid configuration. Immutable, shared by whoever runs the version (`V1`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub enum BindingValue {
     Service { worker: WorkerName },
     /// A KV namespace, which is the same whichever version is bound to it (`VER-2`).
     KvNamespace { namespace: NamespaceId },
+    /// The objects of a class: of this worker, or of another one, whose deployment then chooses their version (`DOI-8`).
+    DurableObject { class: ClassName, worker: Option<WorkerName> },
 }
 
 /// A secret's value. Neither `Debug` nor any message shows it, and its memory is wiped when it is dropped.
@@ -103,6 +106,11 @@ pub enum DraftValue {
     },
     KvNamespace {
         namespace_id: String,
+    },
+    /// Without `script_name` the class is this worker's own.
+    DurableObject {
+        class_name: String,
+        script_name: Option<String>,
     },
     /// The binding of this name, or of `old_name`, of the version before (`UPL-3`).
     Inherit {
@@ -203,9 +211,10 @@ impl Config {
             let keeps = match binding.value {
                 BindingValue::Text(_) | BindingValue::Json(_) => draft.keep.variables,
                 BindingValue::Secret(_) => draft.keep.secrets,
-                BindingValue::VersionMetadata | BindingValue::Service { .. } | BindingValue::KvNamespace { .. } => {
-                    false
-                }
+                BindingValue::VersionMetadata
+                | BindingValue::Service { .. }
+                | BindingValue::KvNamespace { .. }
+                | BindingValue::DurableObject { .. } => false,
             };
             if keeps && !named.contains(binding.name.as_str()) {
                 bindings.push(binding.clone());
@@ -288,13 +297,21 @@ impl Config {
             _ => None,
         })
     }
+
+    /// The bindings of Durable Objects: the binding, the class, and the worker that owns it, if it is another one.
+    pub fn objects(&self) -> impl Iterator<Item = (&BindingName, &ClassName, Option<&WorkerName>)> {
+        self.bindings.iter().filter_map(|binding| match &binding.value {
+            BindingValue::DurableObject { class, worker } => Some((&binding.name, class, worker.as_ref())),
+            _ => None,
+        })
+    }
 }
 
 impl BindingValue {
     /// Whether a guest reaches it at `http://<binding>.internal`.
     #[must_use]
     pub fn has_address(&self) -> bool {
-        matches!(self, Self::Service { .. } | Self::KvNamespace { .. })
+        matches!(self, Self::Service { .. } | Self::KvNamespace { .. } | Self::DurableObject { .. })
     }
 }
 
@@ -346,6 +363,9 @@ fn resolve_binding(
                 return None;
             }
         },
+        DraftValue::DurableObject { class_name, script_name } => {
+            resolve_object(class_name, script_name.as_deref(), path, faults)?
+        }
         DraftValue::Inherit { old_name } => {
             let source = old_name.as_deref().unwrap_or(&entry.name);
             let found =
@@ -388,6 +408,16 @@ fn resolve_service(service: &str, entrypoint: Option<&str>, path: &str, faults: 
             None
         }
     }
+}
+
+fn resolve_object(class: &str, script: Option<&str>, path: &str, faults: &mut Faults) -> Option<BindingValue> {
+    let class =
+        class.parse::<ClassName>().map_err(|error| faults.invalid(format!("{path}.class_name"), error.to_string()));
+    let worker = script
+        .map(|script| script.parse::<WorkerName>())
+        .transpose()
+        .map_err(|error| faults.invalid(format!("{path}.script_name"), error.to_string()));
+    Some(BindingValue::DurableObject { class: class.ok()?, worker: worker.ok()? })
 }
 
 fn resolve_limits(draft: &ConfigDraft, faults: &mut Faults) -> RequestLimits {
@@ -504,6 +534,34 @@ mod tests {
         assert_eq!(second.secrets().values().map(|value| value.reveal()).collect::<Vec<_>>(), ["s", "new"]);
         next.keep = Keep { variables: true, secrets: false };
         assert!(resolved(&next, Some(&first)).bindings.iter().any(|binding| binding.name.as_str() == "A"));
+    }
+
+    #[test]
+    fn a_binding_of_objects_names_a_class_and_perhaps_another_worker() {
+        let object = |class: &str, script: Option<&str>| DraftValue::DurableObject {
+            class_name: class.into(),
+            script_name: script.map(Into::into),
+        };
+        let first = resolved(&draft(vec![("A", object("Counter", None)), ("B", object("Room", Some("chat")))]), None);
+        let found: Vec<_> =
+            first.objects().map(|(name, class, worker)| (name.as_str(), class.as_str(), worker)).collect();
+        let chat: WorkerName = "chat".parse().unwrap();
+        assert_eq!(found, [("A", "Counter", None), ("B", "Room", Some(&chat))]);
+
+        let next = draft(vec![
+            ("C", DraftValue::Inherit { old_name: Some("B".into()) }),
+            ("c", DraftValue::Service { service: "other".into(), entrypoint: None }),
+        ]);
+        let faults = Config::resolve(&next, Some(&first), Inheritance::Strict).unwrap_err();
+        assert!(faults[0].message.contains("http://c.internal"), "{faults:?}");
+        assert_eq!(
+            resolved(&draft(vec![("B", DraftValue::Inherit { old_name: None })]), Some(&first)).bindings.len(),
+            1
+        );
+
+        let faults = Config::resolve(&draft(vec![("A", object("a-b", Some("No Name")))]), None, Inheritance::Strict);
+        let places: Vec<_> = faults.unwrap_err().into_iter().map(|fault| fault.path).collect();
+        assert_eq!(places, ["bindings[0].class_name", "bindings[0].script_name"]);
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //!
 //! Reading order follows the flow of an upload: [`config`] and [`module`] make a [`version`]; a [`split`] over versions becomes
 //! an [`allotment`] of slots, kept in a [`deployment`]; a [`decision`] reads it for each request. [`route`] says which worker a
-//! request is for. [`limits`] holds every bound.
+//! request is for. [`object`] names Durable Objects, and [`class`] says which of them a worker has. [`limits`] holds every bound.
 
 pub mod allotment;
+pub mod class;
 pub mod config;
 pub mod decision;
 pub mod deployment;

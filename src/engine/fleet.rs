@@ -106,7 +106,7 @@ impl Fleet {
             let linked = self.link(version.module.digest, version.module.kind).await?;
             let about = Metadata::of(version);
             let (outbound, kv) = (Arc::clone(&self.outbound), Some(Arc::clone(&self.kv)));
-            let environment = Environment::bind(&about, &version.config, Arc::clone(workers), outbound, kv);
+            let environment = Environment::bind(worker, &about, &version.config, Arc::clone(workers), outbound, kv);
             let metrics = self.observer.metrics.of(worker, version.id);
             let engine = VersionEngine::new(Arc::clone(version), linked, Arc::new(environment), &self.engines, metrics);
             engine.last_used.store(sweep, Ordering::Relaxed);

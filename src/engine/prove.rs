@@ -67,18 +67,18 @@ impl Prover {
         let linked = self.fleet.pre_instantiate(&component, facts.kind).map_err(|error| {
             Refusal::invalid(format!("the component does not fit its imports: {}", first_lines(&error)))
         })?;
-        let startup = self.start(&linked, config).await?;
+        let startup = self.start(worker, &linked, config).await?;
         self.fleet.artifacts.store(&self.fleet.engines.kit(facts.kind).engine, digest, facts.kind, &component);
         tracing::info!(%worker, module = %digest, wasi = facts.kind.wasi(), start_ms = startup.time_ms, "a module was proven");
         Ok(Proven { facts, startup })
     }
 
     /// Instantiates once.
-    async fn start(&self, linked: &Linked, config: &Config) -> Result<Startup, Refusal> {
+    async fn start(&self, worker: &WorkerName, linked: &Linked, config: &Config) -> Result<Startup, Refusal> {
         // The version has no id yet; one that is plainly none stands in for it.
         let about = Metadata { id: uuid::Uuid::nil().to_string(), tag: String::new(), timestamp: String::new() };
         let outbound = Arc::clone(&self.fleet.outbound);
-        let environment = Environment::bind(&about, config, Arc::new(NoWorkers), outbound, None);
+        let environment = Environment::bind(worker, &about, config, Arc::new(NoWorkers), outbound, None);
         let memory_bytes_max = self.fleet.engines.settings.guest_memory_bytes;
         let kit = self.fleet.engines.kit(linked.kind());
         // Counted as waiting, so that instances without work make room.

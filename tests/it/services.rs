@@ -181,7 +181,7 @@ fn a_worker_that_others_call_is_deleted_only_by_force() {
     let references = node.api("GET", "/scripts/back/references", &Value::Null);
     assert_eq!(references["services"]["incoming"], json!([{"service": "front", "environment": "production"}]));
     let (code, message) = node.api_error("DELETE", "/scripts/back", &Value::Null);
-    assert_eq!((code, message.contains("bound as a service by front")), (95005, true), "{message}");
+    assert_eq!((code, message.contains("bound by front")), (95005, true), "{message}");
     node.api("DELETE", "/scripts/back?force=true", &Value::Null);
     assert_eq!(node.get("front", "/").text(), "API: error ErrorCode::DestinationNotFound\n");
 }

@@ -8,6 +8,7 @@
 //! | `13` pattern | who owns a route: what keeps two workers from the same one |
 //! | `14` host name | who owns a custom domain |
 //! | `15` | the routes without a worker (`RTE-6`) |
+//! | `16` namespace | objects whose class is gone, and whose data has to go yet (`MIG-7`) |
 //!
 //! A new field is optional and has a default; whatever would change the meaning of what is there takes a new format number,
 //! and this file learns to read both.
@@ -20,8 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::Unopened;
 use super::{Error, Route, Triggers};
+use crate::domain::class::{Class, ClassStorage, Classes};
 use crate::domain::config::SecretText;
 use crate::domain::id::{BindingName, WorkerName};
+use crate::domain::object::{ClassName, ObjectNamespaceId};
 use crate::domain::route::{Hostname, RoutePattern};
 use crate::store::{Entry, Family, Key, Range};
 
@@ -34,6 +37,7 @@ const DEPLOYMENTS: Family = Family::new(0x12);
 const ROUTE_CLAIMS: Family = Family::new(0x13);
 const DOMAIN_CLAIMS: Family = Family::new(0x14);
 const DISABLED_ROUTES: Family = Family::new(0x15);
+const DOOMED: Family = Family::new(0x16);
 
 /// The format that is written, and the newest that is read.
 const FORMAT: u32 = 1;
@@ -62,6 +66,7 @@ pub(super) struct Head {
     pub(super) settings: serde_json::Value,
     /// Secrets that wait for the first version. Empty once there is one.
     pub(super) draft_secrets: BTreeMap<BindingName, SecretText>,
+    pub(super) classes: Classes,
 }
 
 /// Numbers that only grow.
@@ -111,6 +116,20 @@ pub(super) fn domain_claim_key(hostname: &Hostname) -> Key {
 
 pub(super) fn disabled_routes_key() -> Key {
     Key::family(DISABLED_ROUTES)
+}
+
+pub(super) fn doomed_key(namespace: ObjectNamespaceId) -> Key {
+    Key::family(DOOMED).fixed(namespace.as_bytes())
+}
+
+pub(super) fn doomed() -> Range {
+    Range::under(&Key::family(DOOMED))
+}
+
+/// The doomed namespace of a key.
+pub(super) fn doomed_of(key: &Key) -> Result<ObjectNamespaceId, Damaged> {
+    let bytes = key.parts(DOOMED).and_then(|mut parts| parts.fixed());
+    bytes.map(ObjectNamespaceId::from_bytes).map_err(|source| field("namespace", source))
 }
 
 /// The worker whose head is stored under `key`.
@@ -188,6 +207,29 @@ struct HeadRecord {
     /// Binding → sealed value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     draft_secrets: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    classes: BTreeMap<String, ClassRecord>,
+    /// Name that is past → namespace.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    class_forwards: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    migration_tag: Option<String>,
+    /// The number of the version that came with the last migration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    migration_version: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClassRecord {
+    namespace: String,
+    storage: StorageRecord,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StorageRecord {
+    Kv,
+    Sqlite,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -218,6 +260,10 @@ impl Head {
             domains: self.triggers.domains.iter().map(ToString::to_string).collect(),
             settings: self.settings.clone(),
             draft_secrets: self.draft_secrets.iter().map(sealed).collect::<Result<_, Error>>()?,
+            classes: self.classes.by_name.iter().map(|(name, class)| (name.to_string(), class_record(class))).collect(),
+            class_forwards: self.classes.forwards.iter().map(|(old, now)| (old.to_string(), now.to_string())).collect(),
+            migration_tag: self.classes.tag.clone(),
+            migration_version: self.classes.fence,
         }))
     }
 
@@ -244,11 +290,39 @@ impl Head {
             },
             settings: record.settings,
             draft_secrets: record.draft_secrets.into_iter().map(opened).collect::<Result<_, Damaged>>()?,
+            classes: Classes {
+                by_name: record.classes.iter().map(class).collect::<Result<_, Damaged>>()?,
+                forwards: record.class_forwards.iter().map(forward).collect::<Result<_, Damaged>>()?,
+                tag: record.migration_tag,
+                fence: record.migration_version,
+            },
         })
     }
 }
 
-// === Claims and disabled routes ===
+fn class_record(class: &Class) -> ClassRecord {
+    ClassRecord {
+        namespace: class.namespace.to_string(),
+        storage: match class.storage {
+            ClassStorage::Kv => StorageRecord::Kv,
+            ClassStorage::Sqlite => StorageRecord::Sqlite,
+        },
+    }
+}
+
+fn class((name, record): (&String, &ClassRecord)) -> Result<(ClassName, Class), Damaged> {
+    let storage = match record.storage {
+        StorageRecord::Kv => ClassStorage::Kv,
+        StorageRecord::Sqlite => ClassStorage::Sqlite,
+    };
+    Ok((parse("classes", name)?, Class { namespace: parse("classes", &record.namespace)?, storage }))
+}
+
+fn forward((old, namespace): (&String, &String)) -> Result<(ClassName, ObjectNamespaceId), Damaged> {
+    Ok((parse("class_forwards", old)?, parse("class_forwards", namespace)?))
+}
+
+// === Claims, disabled routes, doomed namespaces ===
 
 #[derive(Serialize, Deserialize)]
 struct ClaimRecord {
@@ -260,6 +334,18 @@ struct ClaimRecord {
 /// The record that says who owns a route or a custom domain. Nobody reads it but the store's checks, and a person who looks.
 pub(super) fn claim(worker: Option<&WorkerName>) -> Vec<u8> {
     to_json(&ClaimRecord { worker: worker.map(ToString::to_string) })
+}
+
+#[derive(Serialize, Deserialize)]
+struct DoomedRecord {
+    worker: String,
+    class: String,
+    since_ms: u64,
+}
+
+/// What a person who looks can learn of a doomed namespace; the key says all that is needed.
+pub(super) fn encode_doomed(worker: &WorkerName, class: &ClassName, since_ms: u64) -> Vec<u8> {
+    to_json(&DoomedRecord { worker: worker.to_string(), class: class.to_string(), since_ms })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -286,6 +372,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sealer = Sealer::open(dir.path(), IfMissing::Make).unwrap();
         let worker: WorkerName = "w".parse().unwrap();
+        let namespace = |n| ObjectNamespaceId::from_bytes([n; 16]);
         let head = Head {
             tag: "0123".into(),
             created_ms: 5,
@@ -302,6 +389,15 @@ mod tests {
             },
             settings: serde_json::json!({"tags": ["x"]}),
             draft_secrets: BTreeMap::from([("S".parse().unwrap(), SecretText::new("hunter2".into()))]),
+            classes: Classes {
+                by_name: BTreeMap::from([
+                    ("Room".parse().unwrap(), Class { namespace: namespace(1), storage: ClassStorage::Sqlite }),
+                    ("Log".parse().unwrap(), Class { namespace: namespace(2), storage: ClassStorage::Kv }),
+                ]),
+                forwards: BTreeMap::from([("Chat".parse().unwrap(), namespace(1))]),
+                tag: Some("v2".into()),
+                fence: Some(7),
+            },
         };
         let bytes = head.encode(&worker, &sealer).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("hunter2"));
@@ -311,7 +407,9 @@ mod tests {
         // The smallest record of format 1, which later code has to read for ever.
         let old = br#"{"format":1,"tag":"t","created_ms":1,"workers_dev":true,"previews_enabled":true,
             "counters":{"versions":0,"deployments":0,"deletions":0,"draft_edits":0}}"#;
-        assert!(Head::decode(old, &worker, &sealer).unwrap().triggers.routes.is_empty());
+        let old = Head::decode(old, &worker, &sealer).unwrap();
+        assert!(old.triggers.routes.is_empty());
+        assert_eq!(old.classes, Classes::default());
     }
 
     #[test]

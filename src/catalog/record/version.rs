@@ -56,12 +56,28 @@ struct BindingRecord {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ValueRecord {
-    PlainText { text: String },
-    Json { json: String },
-    SecretText { sealed: String },
+    PlainText {
+        text: String,
+    },
+    Json {
+        json: String,
+    },
+    SecretText {
+        sealed: String,
+    },
     VersionMetadata,
-    Service { service: String },
-    KvNamespace { namespace_id: String },
+    Service {
+        service: String,
+    },
+    KvNamespace {
+        namespace_id: String,
+    },
+    DurableObjectNamespace {
+        class_name: String,
+        /// Absent: the worker's own class.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        script_name: Option<String>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -161,6 +177,10 @@ fn config_record(config: &Config, worker: &WorkerName, sealer: &Sealer) -> Resul
             BindingValue::VersionMetadata => ValueRecord::VersionMetadata,
             BindingValue::Service { worker } => ValueRecord::Service { service: worker.to_string() },
             BindingValue::KvNamespace { namespace } => ValueRecord::KvNamespace { namespace_id: namespace.to_string() },
+            BindingValue::DurableObject { class, worker } => ValueRecord::DurableObjectNamespace {
+                class_name: class.to_string(),
+                script_name: worker.as_ref().map(ToString::to_string),
+            },
         };
         Ok(BindingRecord { name: binding.name.to_string(), value })
     };
@@ -194,6 +214,10 @@ fn config(record: ConfigRecord, worker: &WorkerName, sealer: &Sealer) -> Result<
             ValueRecord::KvNamespace { namespace_id } => {
                 BindingValue::KvNamespace { namespace: parse("namespace_id", &namespace_id)? }
             }
+            ValueRecord::DurableObjectNamespace { class_name, script_name } => BindingValue::DurableObject {
+                class: parse("class_name", &class_name)?,
+                worker: script_name.map(|script| parse("script_name", &script)).transpose()?,
+            },
         };
         Ok(Binding { name, value })
     };
@@ -239,6 +263,14 @@ mod tests {
                     binding("M", BindingValue::VersionMetadata),
                     binding("B", BindingValue::Service { worker: "other".parse().unwrap() }),
                     binding("K", BindingValue::KvNamespace { namespace: "0f".repeat(16).parse().unwrap() }),
+                    binding("O", BindingValue::DurableObject { class: "Counter".parse().unwrap(), worker: None }),
+                    binding(
+                        "P",
+                        BindingValue::DurableObject {
+                            class: "Room".parse().unwrap(),
+                            worker: Some("chat".parse().unwrap()),
+                        },
+                    ),
                 ],
                 compatibility_date: Some("2026-01-01".into()),
                 compatibility_flags: vec!["nodejs_compat".into()],

@@ -1,5 +1,6 @@
 //! The rules of the catalog as claims, over the store in memory and a clock that stands still.
 
+mod classes;
 mod deploy;
 mod publish;
 mod remove;
@@ -175,8 +176,8 @@ fn picture(catalog: &Arc<Catalog>) -> String {
     for worker in catalog.view().workers() {
         let aliases: BTreeSet<String> = worker.aliases().map(|(alias, version)| format!("{alias}={version}")).collect();
         lines += &format!(
-            "{} {} {:?} {:?} {:?} {aliases:?}\n",
-            worker.name, worker.tag, worker.triggers, worker.settings, worker.draft_secrets
+            "{} {} {:?} {:?} {:?} {:?} {aliases:?}\n",
+            worker.name, worker.tag, worker.triggers, worker.settings, worker.draft_secrets, worker.classes
         );
         for version in worker.newest_first() {
             lines += &format!("  {version:?} {:?}\n", secrets_of(version));
@@ -185,5 +186,5 @@ fn picture(catalog: &Arc<Catalog>) -> String {
             lines += &format!("  {deployment:?}\n");
         }
     }
-    lines + &format!("{:?}\n", catalog.view().disabled_routes())
+    lines + &format!("{:?} {:?}\n", catalog.view().disabled_routes(), catalog.doomed_namespaces())
 }

@@ -51,10 +51,7 @@ async fn a_worker_that_others_bind_goes_only_by_force() {
     let binding = Upload::default().service("API", "api").deploy(&node.catalog, "web").await.version.id;
     Upload::default().service("API", "api").deploy(&node.catalog, "admin").await;
     let refused = node.catalog.delete_worker(&worker("api"), Force::No).await.unwrap_err();
-    assert_eq!(
-        refused.to_string(),
-        "worker `api` is bound as a service by admin, web; force the deletion if that is meant"
-    );
+    assert_eq!(refused.to_string(), "worker `api` is bound by admin, web; force the deletion if that is meant");
     // Only what is live counts.
     Upload::default().deploy(&node.catalog, "web").await;
     assert!(seen(&node.catalog, "web").version(binding).is_some());
