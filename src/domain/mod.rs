@@ -7,6 +7,7 @@
 //! an [`allotment`] of slots, kept in a [`deployment`]; a [`decision`] reads it for each request. [`route`] says which worker a
 //! request is for. [`object`] names Durable Objects, and [`class`] says which of them a worker has. [`limits`] holds every bound.
 
+pub mod alarm;
 pub mod allotment;
 pub mod class;
 pub mod config;

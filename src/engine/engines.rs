@@ -22,6 +22,8 @@ pub struct Settings {
     pub guest_memory_bytes: u64,
     /// Instances of each kind of guest at once (`--instances`).
     pub instances: u32,
+    /// Objects in memory at once (`--live-objects`): instances beside those.
+    pub objects: u32,
 }
 
 /// Everything that is made once for each kind of guest.
@@ -45,7 +47,11 @@ pub struct Engines {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { guest_memory_bytes: limits::GUEST_MEMORY_BYTES, instances: limits::INSTANCES }
+        Self {
+            guest_memory_bytes: limits::GUEST_MEMORY_BYTES,
+            instances: limits::INSTANCES,
+            objects: limits::LIVE_OBJECTS,
+        }
     }
 }
 
@@ -98,6 +104,8 @@ impl Kit {
 const CORE_INSTANCES_PER_COMPONENT: u32 = 40;
 const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 20;
+/// Objects are many, and address space has an end: what most components have, and one to spare.
+const MEMORIES_PER_OBJECT: u32 = 2;
 
 fn config(kind: GuestKind, settings: Settings) -> Config {
     let mut config = Config::new();
@@ -111,15 +119,18 @@ fn config(kind: GuestKind, settings: Settings) -> Config {
     config.wasm_component_model_async(kind == GuestKind::Wasi03);
     config.memory_init_cow(true);
 
-    let instances = settings.instances;
+    let (instances, objects) = (settings.instances, settings.objects);
     let mut pool = PoolingAllocationConfig::new();
     // Room for as many as there can be of each, so that a place in the pool is room for any component: these are counters and
     // address space, not memory.
-    pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
-        .total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT))
-        .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
-        .total_stacks(instances)
+    let room = |for_one: u32, for_an_object: u32| {
+        instances.saturating_mul(for_one).saturating_add(objects.saturating_mul(for_an_object))
+    };
+    pool.total_component_instances(room(1, 1))
+        .total_core_instances(room(CORE_INSTANCES_PER_COMPONENT, CORE_INSTANCES_PER_COMPONENT))
+        .total_memories(room(MEMORIES_PER_COMPONENT, MEMORIES_PER_OBJECT))
+        .total_tables(room(TABLES_PER_COMPONENT, TABLES_PER_COMPONENT))
+        .total_stacks(room(1, 1))
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)

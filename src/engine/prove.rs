@@ -14,14 +14,15 @@ use crate::domain::config::Config;
 use crate::domain::id::WorkerName;
 use crate::domain::limits::STARTUP_CPU_MAX;
 use crate::domain::module::{ModuleDigest, ModuleFacts, Startup};
+use crate::domain::object::{ClassName, ObjectNamespaceId};
 use crate::engine::compile::{self, Refusal, RefusalKind};
+use crate::engine::failure;
 use crate::engine::fleet::Fleet;
 use crate::engine::metered::{self, CpuExceeded, Metered};
-use crate::engine::single;
-use crate::engine::version_engine::{self, Linked};
+use crate::engine::version_engine::{self, Handler, Linked};
 use crate::host::call::Lineage;
 use crate::host::environment::Metadata;
-use crate::host::ports::{CallError, WorkerCaller};
+use crate::host::ports::{CallError, ObjectCaller, ObjectError, ObjectTarget, WorkerCaller};
 use crate::host::{Body, Environment, State};
 
 /// A guest that waits while it starts is waited for this long.
@@ -90,9 +91,9 @@ impl Prover {
         let began = clock::monotonic();
         let instantiating = Metered::new(
             async {
-                match linked {
-                    Linked::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
-                    Linked::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                match &linked.handler {
+                    Handler::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
                 }
             },
             meter,
@@ -116,7 +117,7 @@ fn refusal_of(error: &wasmtime::Error, state: &State) -> Refusal {
             "the guest used more than {limit} ms of CPU time while starting: do less before the first request"
         ));
     }
-    let cause = single::one_line(error);
+    let cause = failure::one_line(error);
     if state.limiter.refused || cause.contains("memory") && cause.contains("limit") {
         let limit = state.limiter.memory_bytes_max() / (1024 * 1024);
         return Refusal::invalid(format!("the guest needs more than {limit} MiB of memory while starting ({cause})"));
@@ -170,5 +171,28 @@ impl WorkerCaller for NoWorkers {
     ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
         let worker = worker.clone();
         Box::pin(async move { Err(CallError::WorkerUnknown(worker)) })
+    }
+}
+
+/// Nor can an object.
+impl ObjectCaller for NoWorkers {
+    fn namespace(&self, _: &WorkerName, class: &ClassName) -> Result<ObjectNamespaceId, String> {
+        Err(format!("objects of class `{class}` cannot be called by a guest that does not serve yet"))
+    }
+
+    fn send(
+        &self,
+        _: ObjectTarget,
+        _: http::Request<Body>,
+        _: Lineage,
+    ) -> BoxFuture<'static, BoxFuture<'static, Result<http::Response<Body>, ObjectError>>> {
+        let error = ObjectError {
+            message: "a guest that does not serve yet can call no object".to_owned(),
+            remote: false,
+            retryable: false,
+            overloaded: false,
+            reset: false,
+        };
+        Box::pin(async move { Box::pin(async move { Err(error) }) as BoxFuture<'static, _> })
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::object::ClassName;
 use crate::domain::version::Version;
 use crate::host::kv::Namespaces;
 use crate::host::outbound::Outbound;
-use crate::host::ports::WorkerCaller;
+use crate::host::ports::Callers;
 use crate::kv::Kv;
 
 /// The bound capabilities of one version.
@@ -29,7 +29,7 @@ pub struct Environment {
     /// The names of those by name in lower case; no two are alike there (see [`Config::resolve`]).
     objects_by_address: HashMap<String, String>,
     pub namespaces: Namespaces,
-    pub workers: Arc<dyn WorkerCaller>,
+    pub callers: Arc<dyn Callers>,
     pub outbound: Arc<Outbound>,
 }
 
@@ -66,7 +66,7 @@ impl Environment {
         own: &WorkerName,
         about: &Metadata,
         config: &Config,
-        workers: Arc<dyn WorkerCaller>,
+        callers: Arc<dyn Callers>,
         outbound: Arc<Outbound>,
         kv: Option<Arc<Kv>>,
     ) -> Self {
@@ -106,7 +106,7 @@ impl Environment {
             objects,
             objects_by_address,
             namespaces,
-            workers,
+            callers,
             outbound,
         }
     }
