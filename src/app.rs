@@ -233,6 +233,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let api = control::Api {
         catalog: Arc::clone(&catalog),
         kv: Arc::clone(&kv),
+        objects: Arc::clone(&objects),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
         data_addr: data,
@@ -250,6 +251,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
     let background = vec![
         tokio::spawn(Objects::review_forever(Arc::downgrade(&objects))),
+        tokio::spawn(Objects::tidy_forever(Arc::downgrade(&objects))),
         tokio::spawn(Objects::ring_forever(Arc::downgrade(&objects), dispatcher)),
     ];
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background };

@@ -107,6 +107,8 @@ pub const OBJECT_IDLE: Duration = Duration::from_secs(10);
 pub const OBJECT_BACKGROUND_IDLE: Duration = Duration::from_secs(70);
 /// Objects in memory at once, unless `--live-objects` says otherwise: each takes mappings, of which a process has 65,530.
 pub const LIVE_OBJECTS: u32 = 2_000;
+/// How long a version's own copy of its worker's objects is kept, which its version host makes (E19).
+pub const FORK_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Wall time of one run of an alarm (`ALM-2`).
 pub const ALARM_WALL_MAX: Duration = Duration::from_secs(15 * 60);
 /// Times that an alarm which failed is tried again (`ALM-4`).

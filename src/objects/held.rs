@@ -35,6 +35,7 @@ struct Part {
     bytes: AtomicU64,
     cleared: std::sync::atomic::AtomicBool,
     wake: Wake,
+    clock: Arc<dyn Clock>,
 }
 
 struct State {
@@ -58,7 +59,7 @@ impl Held {
         store: &Arc<dyn Store>,
         address: Address,
         name: Option<&str>,
-        clock: &dyn Clock,
+        clock: &Arc<dyn Clock>,
         wake: Wake,
     ) -> Result<(Self, Meta), StoreFault> {
         let space = Space::of(&address);
@@ -81,6 +82,7 @@ impl Held {
             cleared: std::sync::atomic::AtomicBool::new(meta.cleared),
             state: Mutex::new(State { meta: meta.clone(), revision, claimed: false }),
             wake,
+            clock: Arc::clone(clock),
         };
         Ok((Self { part: Arc::new(part) }, meta))
     }
@@ -208,6 +210,10 @@ impl Part {
         }
         if !state.claimed {
             meta.epoch += 1;
+            if let Some(version) = self.address.fork {
+                let key = record::fork_key(self.address.namespace, version);
+                writes.push(Write::put(key, record::to_fork(self.clock.now_ms())));
+            }
         }
         let key = self.space.meta_key(id);
         let check = Check { key: key.clone(), expected: state.revision.map_or(Expect::Absent, Expect::Version) };

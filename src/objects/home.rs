@@ -240,7 +240,7 @@ impl Objects {
         let address = target.address;
         let ready = self.fleet.ready(&assignment.worker.name, &assignment.version, &workers).await;
         let engine = ready.map_err(|failure| gone(failure.to_string()))?;
-        let taken = Held::take(&self.store, address, target.name.as_deref(), &*self.clock, self.wake.clone()).await;
+        let taken = Held::take(&self.store, address, target.name.as_deref(), &self.clock, self.wake.clone()).await;
         let (held, meta) = taken.map_err(|fault| ObjectError { retryable: true, ..gone(fault.to_string()) })?;
         let gate = Arc::<Gate>::default();
         let storage = Storage::new(Arc::new(held), Arc::clone(&gate), meta.alarm());

@@ -23,6 +23,7 @@
 //!
 //! An object that never writes leaves no trace: it is an id and a program.
 
+pub mod admin;
 pub mod alarms;
 mod held;
 pub mod home;

@@ -5,6 +5,7 @@
 //! | `40` space, id | what is known of an object: its epoch, name, alarm and size, as JSON |
 //! | `41` space, id, key | a value; in a fork behind one byte, which says whether it is one or takes one away |
 //! | `42` millisecond, space, id | the address of an object whose alarm rings then |
+//! | `43` namespace, version | when a fork was last given a new object, as JSON |
 //!
 //! A *space* is a namespace, or a version's own copy of one (a fork).
 
@@ -22,6 +23,7 @@ use crate::store::{Entry, Family, Key, Range};
 const OBJECTS: Family = Family::new(0x40);
 const VALUES: Family = Family::new(0x41);
 const ALARMS: Family = Family::new(0x42);
+const FORKS: Family = Family::new(0x43);
 
 /// The format that is written, and the newest that is read.
 const FORMAT: u32 = 1;
@@ -189,6 +191,34 @@ pub(super) fn from_index(entry: &Entry) -> Result<(u64, Address), Unreadable> {
     let fork = indexed.fork.map(|fork| fork.parse::<VersionId>()).transpose();
     let fork = fork.map_err(|error| unreadable(error.to_string()))?;
     Ok((due, Address { namespace, id, fork }))
+}
+
+// === forks ===
+
+/// All forks.
+pub(super) fn forks() -> Range {
+    Range::under(&Key::family(FORKS))
+}
+
+pub(super) fn fork_key(namespace: ObjectNamespaceId, version: VersionId) -> Key {
+    Key::family(FORKS).fixed(namespace.as_bytes()).text(&version.to_string())
+}
+
+pub(super) fn to_fork(now_ms: u64) -> Bytes {
+    now_ms.to_string().into()
+}
+
+pub(super) fn from_fork(entry: &Entry) -> Result<(ObjectNamespaceId, VersionId, u64), Unreadable> {
+    let unreadable = |why: String| Unreadable { key: entry.key.to_string(), why };
+    let read = || -> Result<([u8; 16], String), crate::store::Malformed> {
+        let mut parts = entry.key.parts(FORKS)?;
+        Ok((parts.fixed::<16>()?, parts.text()?))
+    };
+    let (namespace, version) = read().map_err(|error| unreadable(error.to_string()))?;
+    let version = version.parse().map_err(|error: crate::domain::id::Error| unreadable(error.to_string()))?;
+    let time = std::str::from_utf8(&entry.value).ok().and_then(|text| text.parse().ok());
+    let time = time.ok_or_else(|| unreadable("it holds no time".to_owned()))?;
+    Ok((ObjectNamespaceId::from_bytes(namespace), version, time))
 }
 
 // === Meta ===
