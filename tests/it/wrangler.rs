@@ -318,3 +318,77 @@ fn kv_bulk_commands_do_many_keys_and_a_namespace_that_is_gone_stops_a_rollback()
     assert_eq!(node.request("PUT", "teller", "/notes/new", &[], b"1").status, 204);
     says(&project.wrangler(&["kv", "namespace", "list"]), &["teller-notes"]);
 }
+
+#[test]
+fn what_is_not_offered_is_refused_with_what_to_do_instead() {
+    let node = Node::start();
+    let Some(project) = Project::new(&node, CONFIG) else { return };
+    // Drafts: a worker with secrets and without a version.
+    project.write("bulk.json", r#"{"TOKEN":"1"}"#);
+    assert!(project.try_wrangler(&["secret", "bulk", "bulk.json"], "").ok);
+    says(&project.try_wrangler(&["versions", "secret", "put", "MORE"], "x\n").refused(), &["no uploaded versions"]);
+
+    project.wrangler(&["deploy"]);
+    says(&project.wrangler_fails(&["rollback", "-y"]), &["Could not find"]);
+    project.wrangler(&["versions", "upload"]);
+    says(&project.wrangler_fails(&["secret", "bulk", "bulk.json"]), &["wrangler versions secret"]);
+
+    // wrangler looks at migrations by itself before a version upload; a deploy sends them.
+    let objects = "[[durable_objects.bindings]]\nname = \"COUNTER\"\nclass_name = \"Counter\"\n[[migrations]]\ntag = \"v1\"\nnew_sqlite_classes = [\"Counter\"]\n";
+    project.write("wrangler.toml", &format!("{CONFIG}{objects}"));
+    says(&project.wrangler_fails(&["versions", "upload"]), &["migration"]);
+    says(&project.wrangler_fails(&["deploy"]), &["10021", "Durable Objects are not offered yet"]);
+
+    // What is no Wasm worker.
+    let config = |main: &str, more: &str| {
+        format!("name = \"teller\"\nmain = \"src/{main}\"\ncompatibility_date = \"2026-01-01\"\n{more}")
+    };
+    std::fs::create_dir(project.path("src")).expect("a folder");
+    project.write("src/worker.js", "export default { fetch() { return new Response('hi') } };\n");
+    project.write("wrangler.toml", &config("worker.js", ""));
+    says(&project.wrangler_fails(&["deploy"]), &["10021", "no Wasm", "componentize-js", "export default {};"]);
+    project.write("src/worker.py", "from workers import WorkerEntrypoint\n");
+    project.write("wrangler.toml", &config("worker.py", "compatibility_flags = [\"python_workers\"]\n"));
+    says(&project.wrangler_fails(&["deploy"]), &["10021", "no Wasm", "componentize-py"]);
+    std::fs::copy(example("hello"), project.path("src/hello.wasm")).expect("the module");
+    project.write("src/service.js", "addEventListener('fetch', (event) => event.respondWith(new Response(WORKER)));\n");
+    project.write("wrangler.toml", &config("service.js", "[wasm_modules]\nWORKER = \"src/hello.wasm\"\n"));
+    says(&project.wrangler_fails(&["deploy"]), &["service-worker format", "no_bundle = true"]);
+    // It is what it was.
+    assert_eq!(node.versions("teller").len(), 2);
+    assert!(node.get("teller", "/").text().starts_with("Hello"));
+}
+
+#[test]
+fn a_component_and_a_core_module_come_through_by_every_recipe() {
+    let node = Node::start();
+    let Some(project) = Project::new(&node, CONFIG) else { return };
+    let core = std::fs::read(example("version-teller")).expect("a guest");
+    let encoder = wit_component::ComponentEncoder::default().module(&core).expect("component types");
+    let component = encoder.validate(true).encode().expect("a component");
+    for (kind, module) in [("core", &core), ("component", &component)] {
+        std::fs::write(project.path("dist/worker.wasm"), module).expect("a file");
+        let deploy = |recipe: &str, config: &str, flags: &[&str]| {
+            let name = format!("{kind}-{recipe}");
+            project.write("wrangler.toml", config);
+            project.wrangler(&[&["deploy", "--name", &name, "--var", "GREETING:Through"], flags].concat());
+            assert!(node.get(&name, "/").text().starts_with("Through"), "{name}");
+        };
+        let bare = CONFIG.replace("no_bundle = true\n", "");
+        deploy("r1", &bare, &["--no-bundle"]);
+        let named = "[unsafe.metadata]\nmain_module = \"worker.wasm\"\n";
+        std::fs::copy(example("hello"), project.path("dist/another.wasm")).expect("a module");
+        deploy("r2", &format!("{CONFIG}{named}"), &[]);
+        std::fs::remove_file(project.path("dist/another.wasm")).expect("it is there");
+        project.write("dist/shim.js", "import mod from './worker.wasm';\nexport default { mod };\n");
+        deploy("r3", &bare, &[]);
+        project.write("dist/shim.js", "export default {};\n");
+        deploy("r4", &format!("find_additional_modules = true\n{bare}"), &[]);
+        let built = "[build]\ncommand = \"mkdir -p made && cp dist/worker.wasm made/ && echo 'export default {};' > made/shim.js\"\n";
+        deploy("r5", &format!("{}{built}", CONFIG.replace("dist/", "made/")), &[]);
+    }
+    // A rehearsal sends nothing.
+    project.write("wrangler.toml", CONFIG);
+    says(&project.wrangler(&["deploy", "--dry-run", "--name", "unsent"]), &["--dry-run"]);
+    assert_eq!(node.api_error("GET", "/scripts/unsent/versions", &Value::Null).0, 10007);
+}

@@ -66,9 +66,7 @@ impl Project {
 
     /// Runs wrangler; panics if it succeeds. Returns what it printed.
     pub fn wrangler_fails(&self, args: &[&str]) -> String {
-        let ran = self.try_wrangler(args, "");
-        assert!(!ran.ok, "wrangler {args:?} was to fail:\n{}", ran.text);
-        ran.text
+        self.try_wrangler(args, "").refused()
     }
 
     /// Runs wrangler with something on standard input.
@@ -119,6 +117,14 @@ impl Project {
             .collect();
         all.sort_unstable();
         all.into_iter().map(|(_, id)| id).collect()
+    }
+}
+
+impl Ran {
+    /// What it printed; panics if it succeeded.
+    pub fn refused(self) -> String {
+        assert!(!self.ok, "this was to fail:\n{}", self.text);
+        self.text
     }
 }
 
