@@ -221,6 +221,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         kv: Arc::clone(&kv),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
+        repeats: control::Repeats::default(),
         data_addr: data,
         control_addr: control,
         tails: Arc::clone(&observer.tails),

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::clock::SystemClock;
-use crate::control::{Api, Prover, Token, router};
+use crate::control::{Api, Prover, Repeats, Token, router};
 use crate::domain::config::Config;
 use crate::domain::id::WorkerName;
 use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
@@ -139,6 +139,7 @@ impl Node {
             kv,
             prover: Arc::<Believer>::clone(&prover),
             token: Token::new(TOKEN),
+            repeats: Repeats::default(),
             data_addr: "127.0.0.1:8787".parse().unwrap(),
             control_addr: addr,
             tails: Arc::clone(&tails),

@@ -5,6 +5,7 @@
 //! ```
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -47,6 +48,12 @@ impl Project {
         Some(project)
     }
 
+    /// The same project, with another way to the node.
+    pub fn through(mut self, address: SocketAddr) -> Self {
+        self.base = format!("http://{address}/client/v4");
+        self
+    }
+
     /// A file of the project.
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
@@ -76,6 +83,15 @@ impl Project {
 
     /// The same with another token.
     pub fn run_as(&self, args: &[&str], stdin: &str, token: &str) -> Ran {
+        self.run(&[("CLOUDFLARE_API_TOKEN", token)], args, stdin)
+    }
+
+    /// Runs wrangler with more variables in its environment.
+    pub fn run_with(&self, env: &[(&str, &str)], args: &[&str]) -> Ran {
+        self.run(&[&[("CLOUDFLARE_API_TOKEN", self.token.as_str())], env].concat(), args, "")
+    }
+
+    fn run(&self, env: &[(&str, &str)], args: &[&str], stdin: &str) -> Ran {
         let path = format!("{}:{}", self.wrangler.node_bin.display(), std::env::var("PATH").unwrap_or_default());
         let mut child = Command::new(self.wrangler.node_bin.join("node"))
             .arg(&self.wrangler.script)
@@ -84,7 +100,7 @@ impl Project {
             .env("PATH", path)
             .env("HOME", self.folder.path())
             .env("CLOUDFLARE_API_BASE_URL", &self.base)
-            .env("CLOUDFLARE_API_TOKEN", token)
+            .envs(env.iter().copied())
             .env("CLOUDFLARE_ACCOUNT_ID", "local")
             .env("WRANGLER_SEND_METRICS", "false")
             .env("WRANGLER_SEND_ERROR_REPORTS", "false")
