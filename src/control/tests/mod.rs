@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::control::{Api, Prover, Repeats, Token, router};
 use crate::domain::config::Config;
 use crate::domain::id::WorkerName;
@@ -126,11 +126,16 @@ impl Reply {
 
 impl Node {
     async fn start() -> Self {
+        Self::at(Arc::new(SystemClock)).await
+    }
+
+    /// One whose KV namespaces go by this clock.
+    async fn at(kv_clock: Arc<dyn Clock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let store = Arc::new(MemoryStore::default());
-        let kv = Kv::new(Arc::<MemoryStore>::clone(&store), Arc::new(SystemClock));
+        let kv = Kv::new(Arc::<MemoryStore>::clone(&store), kv_clock);
         let catalog = Catalog::open(store, dir.path(), Arc::new(SystemClock)).await.unwrap();
         let prover = Arc::new(Believer { proofs: AtomicUsize::new(0), slow: Semaphore::new(0) });
         let tails = Tails::new(Arc::new(SystemClock));
