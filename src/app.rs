@@ -236,6 +236,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         objects: Arc::clone(&objects),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
+        repeats: control::Repeats::default(),
         data_addr: data,
         control_addr: control,
         tails: Arc::clone(&observer.tails),

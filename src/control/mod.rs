@@ -31,6 +31,7 @@ mod objects;
 mod parts;
 mod prover;
 mod read;
+mod repeat;
 mod request;
 mod secrets;
 mod shape;
@@ -45,6 +46,7 @@ mod tests;
 
 pub use door::Token;
 pub use prover::Prover;
+pub use repeat::Repeats;
 
 /// What the API stands on: the lead hands it over once, in `app`.
 pub struct Api {
@@ -53,6 +55,8 @@ pub struct Api {
     pub objects: Arc<Objects>,
     pub prover: Arc<dyn Prover>,
     pub token: Token,
+    /// Uploads that may come again.
+    pub repeats: Repeats,
     /// Where workers answer: its port is in the URLs that are told.
     pub data_addr: SocketAddr,
     /// Where this API listens: whose `Host` it takes.

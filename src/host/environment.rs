@@ -146,27 +146,9 @@ pub fn rfc3339(unix_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::BoxFuture;
-
     use super::*;
     use crate::domain::config::{BindingDraft, ConfigDraft, DraftValue, Inheritance};
-    use crate::host::Body;
-    use crate::host::call::Lineage;
-    use crate::host::ports::CallError;
-
-    struct NoWorkers;
-
-    impl WorkerCaller for NoWorkers {
-        fn call(
-            &self,
-            worker: &WorkerName,
-            _: http::Request<Body>,
-            _: Lineage,
-        ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
-            let worker = worker.clone();
-            Box::pin(async move { Err(CallError::WorkerUnknown(worker)) })
-        }
-    }
+    use crate::host::ports::Nobody;
 
     #[test]
     fn objects_are_found_whatever_the_case_and_say_whose_they_are() {
@@ -181,7 +163,7 @@ mod tests {
         let own: WorkerName = "web".parse().unwrap();
         let about = Metadata { id: String::new(), tag: String::new(), timestamp: String::new() };
         let outbound = Arc::new(Outbound::new("none".parse().unwrap()));
-        let environment = Environment::bind(&own, &about, &config, Arc::new(NoWorkers), outbound, None);
+        let environment = Environment::bind(&own, &about, &config, Arc::new(Nobody), outbound, None);
 
         let owner = |binding: &str| environment.object(binding).map(|bound| bound.worker.as_str());
         assert_eq!((owner("ROOMS"), owner("rooms"), owner("chatrooms")), (Some("web"), Some("web"), Some("chat")));

@@ -102,3 +102,43 @@ pub enum StoreFault {
     #[error("{0}")]
     Failed(String),
 }
+
+// === nobody ===
+
+/// No worker can be called by a guest that does not serve yet.
+pub struct Nobody;
+
+impl WorkerCaller for Nobody {
+    fn call(
+        &self,
+        worker: &WorkerName,
+        _: http::Request<Body>,
+        _: Lineage,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
+        let worker = worker.clone();
+        Box::pin(async move { Err(CallError::WorkerUnknown(worker)) })
+    }
+}
+
+/// Nor can an object.
+impl ObjectCaller for Nobody {
+    fn namespace(&self, _: &WorkerName, class: &ClassName) -> Result<ObjectNamespaceId, String> {
+        Err(format!("objects of class `{class}` cannot be called by a guest that does not serve yet"))
+    }
+
+    fn send(
+        &self,
+        _: ObjectTarget,
+        _: http::Request<Body>,
+        _: Lineage,
+    ) -> BoxFuture<'static, BoxFuture<'static, Result<http::Response<Body>, ObjectError>>> {
+        let error = ObjectError {
+            message: "a guest that does not serve yet can call no object".to_owned(),
+            remote: false,
+            retryable: false,
+            overloaded: false,
+            reset: false,
+        };
+        Box::pin(async move { Box::pin(async move { Err(error) }) as BoxFuture<'static, _> })
+    }
+}

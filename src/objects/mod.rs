@@ -131,6 +131,33 @@ impl Objects {
         })
     }
 
+    /// None, over engines as small as they come, for rooms above that only ask.
+    #[cfg(test)]
+    pub(crate) fn for_tests(
+        catalog: &Arc<Catalog>,
+        store: &Arc<dyn Store>,
+        clock: &Arc<dyn Clock>,
+        folder: &std::path::Path,
+    ) -> Arc<Self> {
+        use crate::engine::{artifacts::Artifacts, engines, fleet::ModuleSource};
+        use crate::host::outbound::{Outbound, Policy};
+
+        struct NoModules;
+        impl ModuleSource for NoModules {
+            fn path(&self, digest: crate::domain::module::ModuleDigest) -> std::path::PathBuf {
+                digest.to_string().into()
+            }
+        }
+        let small = engines::Settings { instances: 1, objects: 1, ..engines::Settings::default() };
+        let engines = Arc::new(engines::Engines::new(small).expect("room for one instance"));
+        let artifacts = Artifacts::open(folder.join("artifacts")).expect("a folder");
+        let outbound = Arc::new(Outbound::new(Policy::any()));
+        let kv = crate::kv::Kv::new(Arc::clone(store), Arc::clone(clock));
+        let observer = crate::observe::Observer::new(Arc::clone(clock), None);
+        let fleet = Fleet::new(engines, artifacts, Arc::new(NoModules), outbound, kv, observer);
+        Self::new(Arc::clone(catalog), fleet, Arc::clone(store), Arc::clone(clock), Settings::default())
+    }
+
     /// Says who runs what the objects' workers call. Once, before the first event.
     pub fn introduce(&self, workers: Weak<dyn Callers>) {
         let _ = self.workers.set(workers);

@@ -37,6 +37,7 @@ mod rollback;
 mod routing;
 mod secrets;
 mod services;
+mod slow_upload;
 mod streaming;
 mod tail;
 mod tidy;
