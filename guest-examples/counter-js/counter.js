@@ -16,11 +16,12 @@ export const incomingHandler = {
     const [, name, action = ''] = request.pathWithQuery().split('/');
     if (!name) return answer(responseOut, 404, "see the first lines of this worker's source\n");
 
-    // The host is the binding's name. The answer is the object's own, or the reason why there is none.
+    // The host is the binding's name. An error has no answer: the object was reset in between, for example, and the
+    // caller may try again.
     const response = await fetch(`http://counter.internal/${action}`, {
       method: request.method().tag.toUpperCase(),
       headers: { 'sluice-object': name, 'worker-version': version() },
-    });
+    }).catch((error) => new Response(`counter ${name}: ${error.message}\n`, { status: 503 }));
     answer(responseOut, response.status, await response.text());
   },
 };

@@ -13,7 +13,8 @@
 //! | `/-/id?name=`       | the worker itself: `ID NAME`; or `?id=HEX`, or neither for a new id                    |
 //! | `/-/order?to=&n=`   | the worker itself, as below                                                            |
 //!
-//! In a query, `%26` is a `&`. What storage refuses is the answer 500, `storage: ERROR`.
+//! In a query, `%26` is a `&`. Without `k`, the key is `n`, or `background`. What storage refuses is the answer 500,
+//! `storage: ERROR`.
 //!
 //! | OP of an object                        | What it does                                                        |
 //! |----------------------------------------|---------------------------------------------------------------------|
@@ -321,6 +322,7 @@ impl Ledger {
             },
             "background" => {
                 let ms = size("ms").unwrap_or(0);
+                let key = word("k").unwrap_or("background".into());
                 spawn_local(async move {
                     pause(ms).await;
                     let _ = put(&key, "done"); // Nobody is left to hear that it failed.
