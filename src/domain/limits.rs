@@ -81,6 +81,8 @@ pub const KV_BULK_BYTES_MAX: usize = 100 * 1000 * 1000;
 
 /// Characters of a class name.
 pub const CLASS_NAME_CHARS_MAX: usize = 255;
+/// Classes of a worker, and names that its classes had before (Cloudflare: 500 classes for an account).
+pub const CLASSES_MAX: usize = 500;
 
 // --- Running ---
 
