@@ -108,7 +108,7 @@ pub async fn publish(
         annotations: Annotations { message: None, tag: None, alias: None, triggered_by: Trigger::Upload },
         provenance: provenance(),
     };
-    let deploy = AndDeploy::Now { message: None, code_update: CodeUpdate::Immediate };
+    let deploy = AndDeploy::Now { message: None, code_update: CodeUpdate::Immediate, migration: None };
     catalog.publish(worker, version, deploy, CreateWorker::Allow).await.expect("a version can be stored")
 }
 

@@ -10,7 +10,7 @@ use super::{ATTEMPTS_MAX, Catalog, Error, Triggers, View, WorkerView, load};
 use crate::domain::class::Classes;
 use crate::domain::id::{DeploymentId, VersionId, WorkerName};
 use crate::domain::limits::WORKERS_MAX;
-use crate::domain::object::{ClassName, ObjectNamespaceId};
+use crate::domain::object::ClassName;
 use crate::store::{Check, CommitError, Write};
 
 /// What a decision came to.
@@ -33,6 +33,8 @@ pub(super) enum Subject {
 pub(super) struct Changes {
     pub(super) checks: Vec<Check>,
     pub(super) writes: Vec<Write>,
+    /// Whether it changes other workers than its subject: then the next view has to show all of it at once.
+    pub(super) changes_others: bool,
 }
 
 impl Catalog {
@@ -65,16 +67,20 @@ impl Catalog {
     ) -> Result<T, Error> {
         let _turn = self.turn.lock().await;
         for _ in 0..ATTEMPTS_MAX {
-            let (changes, answer) = match decide(self, &self.view.load())? {
+            let (Changes { checks, writes, changes_others }, answer) = match decide(self, &self.view.load())? {
                 Step::Answer(answer) => return Ok(answer),
                 Step::Commit(changes, answer) => (changes, answer),
             };
-            match self.store.commit(changes.checks, changes.writes).await {
+            match self.store.commit(checks, writes).await {
                 Ok(_) => {
                     match &subject {
                         Subject::Worker(worker) => {
                             let before = self.view.load().worker(worker).cloned();
-                            self.refresh_worker(worker).await?;
+                            if changes_others {
+                                self.refresh_all().await?;
+                            } else {
+                                self.refresh_worker(worker).await?;
+                            }
                             report(worker, before.as_ref(), self.view.load().worker(worker));
                         }
                         Subject::DisabledRoutes | Subject::Doomed => self.refresh_all().await?,
@@ -152,13 +158,6 @@ impl Changes {
         Ok(())
     }
 
-    /// Leaves the objects of a class to be deleted, in this very commit: whoever deletes them does it afterwards, and after a
-    /// crash too (`MIG-7`).
-    pub(super) fn doom(&mut self, worker: &WorkerName, class: &ClassName, namespace: ObjectNamespaceId, now_ms: u64) {
-        let record = record::encode_doomed(worker, class, now_ms);
-        self.writes.push(Write::put(record::doomed_key(namespace), record));
-    }
-
     /// Provided that the head of `worker` still is what `before` shows (or is not there).
     pub(super) fn check_head(&mut self, worker: &WorkerName, before: Option<&Arc<WorkerView>>) {
         let key = record::head_key(worker);
@@ -203,6 +202,10 @@ fn report(name: &WorkerName, before: Option<&Arc<WorkerView>>, after: Option<&Ar
     if let Some((id, number)) = latest_of(after).filter(|latest| before.and_then(latest_of) != Some(*latest)) {
         tracing::info!(worker = %name, version = %id, number, "a version was uploaded");
     }
+    if let Some(tag) = after.classes.tag.as_ref().filter(|tag| before.and_then(tag_of) != Some(*tag)) {
+        let classes: Vec<&str> = after.classes.by_name.keys().map(ClassName::as_str).collect();
+        tracing::info!(worker = %name, tag, classes = classes.join(", "), "a migration was applied");
+    }
     let active = |worker: &Arc<WorkerView>| worker.active.as_ref().map(|active| active.id);
     if let Some(deployment) = after.active.as_ref().filter(|now| before.and_then(active) != Some(now.id)) {
         let shares: Vec<String> = deployment
@@ -214,6 +217,10 @@ fn report(name: &WorkerName, before: Option<&Arc<WorkerView>>, after: Option<&Ar
         let why = deployment.triggered_by.as_str();
         tracing::info!(worker = %name, deployment = %deployment.id, why, split = shares.join(", "), "deployed");
     }
+}
+
+fn tag_of(worker: &Arc<WorkerView>) -> Option<&String> {
+    worker.classes.tag.as_ref()
 }
 
 fn latest_of(worker: &Arc<WorkerView>) -> Option<(VersionId, u64)> {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::change::{Changes, Step, Subject, known, new_deployment_id};
 use super::record::Head;
-use super::{Catalog, Error, View, WorkerView, record};
+use super::{BoundObjects, Catalog, Error, View, WorkerView, record};
 use crate::domain::allotment::Allotment;
+use crate::domain::class::Classes;
 use crate::domain::deployment::{CodeUpdate, Deployment, newest_live, trigger_of};
 use crate::domain::id::{BindingName, DeploymentId, VersionId, WorkerName};
 use crate::domain::split::Split;
-use crate::domain::version::{Provenance, Trigger, secrets_changed};
+use crate::domain::version::{Provenance, Trigger, Version, secrets_changed};
 use crate::kv;
 use crate::store::{Check, Write};
 
@@ -64,7 +65,7 @@ impl Catalog {
     /// last one stays, unless `if_match` says otherwise.
     ///
     /// # Errors
-    /// What is refused, by the rules `DEP-4`, `DEP-5`, `DEP-10`, `VER-9` and `RBK-7`; or what failed.
+    /// What is refused, by the rules `DEP-4`, `DEP-5`, `DEP-10`, `VER-9`, `RBK-6` and `RBK-7`; or what failed.
     pub async fn deploy(self: &Arc<Self>, worker: &WorkerName, wish: NewDeployment) -> Result<Deployed, Error> {
         let split = Split::from_percentages(&wish.entries).map_err(Error::Split)?;
         let name = worker.clone();
@@ -153,18 +154,38 @@ fn admit<'v>(
         return Err(Error::NotActive { worker: name.clone(), expected, active: active.map(|active| active.id) });
     }
     for (version, _) in split.entries() {
-        if worker.version(*version).is_none() {
+        let Some(found) = worker.version(*version) else {
             return Err(Error::VersionUnknown { worker: name.clone(), version: *version });
-        }
+        };
         if !worker.is_deployable(*version) {
             return Err(Error::NotDeployable { version: *version });
         }
+        check_classes(view, worker, found)?;
     }
     let names = restored_secrets(worker, split);
     if wish.force == Force::No && !names.is_empty() {
         return Err(Error::SecretsChanged { names });
     }
     Ok(worker)
+}
+
+/// That a version is not older than the last migration (`RBK-6`, `MIG-13`), and that the objects it binds are there.
+fn check_classes(view: &View, worker: &WorkerView, version: &Version) -> Result<(), Error> {
+    let Version { id, number, .. } = *version;
+    if let Classes { fence: Some(fence), tag, .. } = &worker.classes
+        && worker.classes.fences_off(number)
+    {
+        return Err(Error::Fenced { version: id, number, tag: tag.clone().unwrap_or_default(), fence: *fence });
+    }
+    match view.bound_objects(worker, version).find(|bound| bound.namespace.is_none()) {
+        None => Ok(()),
+        Some(BoundObjects { binding, class, owner, .. }) => Err(Error::ObjectsGone {
+            version: id,
+            binding: binding.clone(),
+            class: class.clone(),
+            owner: owner.clone(),
+        }),
+    }
 }
 
 /// The secrets of which the split would bring back older values: of each version that is not live, is older than the newest

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::domain::config::Fault;
 use crate::domain::id::{Alias, BindingName, DeploymentId, NamespaceId, VersionId, WorkerName};
+use crate::domain::object::ClassName;
 use crate::domain::route::{Hostname, RoutePattern};
 use crate::domain::{limits, split};
 use crate::kv;
@@ -37,6 +38,16 @@ pub enum Error {
         "version `{version}` cannot be deployed: its binding `{binding}` names the KV namespace `{namespace}`, which was deleted"
     )]
     NamespaceGone { version: VersionId, binding: BindingName, namespace: NamespaceId },
+    /// 10210 (`RBK-6`, `MIG-13`).
+    #[error(
+        "version `{version}` cannot be deployed: it is version {number}, older than the migration `{tag}` that came with version {fence}, and its code is for classes as they were before"
+    )]
+    Fenced { version: VersionId, number: u64, tag: String, fence: u64 },
+    /// 10210: as `RBK-7` has it of namespaces.
+    #[error(
+        "version `{version}` cannot be deployed: its binding `{binding}` names the class `{class}` of worker `{owner}`, which is gone"
+    )]
+    ObjectsGone { version: VersionId, binding: BindingName, class: ClassName, owner: WorkerName },
     /// 10220 (`DEP-10`). Clients read the names out of this very text.
     #[error("the deployment restores older values of secrets; force it if that is meant. The following secrets have changed: {}", listed(.names))]
     SecretsChanged { names: Vec<BindingName> },

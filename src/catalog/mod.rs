@@ -43,6 +43,7 @@ use crate::domain::module::ModuleDigest;
 use crate::store::{Order, Store};
 
 mod change;
+mod classes;
 mod deploy;
 mod doomed;
 mod error;
@@ -68,7 +69,7 @@ pub use record::Damaged;
 pub use seal::{KEY_FILE, Unopened};
 pub use secrets::{SecretEdit, SecretTarget, SecretsEdited};
 pub use triggers::Subdomain;
-pub use view::{Routed, View};
+pub use view::{BoundObjects, Routed, View};
 pub use worker::{DEPLOYMENTS_KEPT, Route, Triggers, WorkerView};
 
 use seal::{IfMissing, Sealer};

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::change::{Changes, Step, Subject, known, new_version_id};
+use super::classes::{self, ClassPlan};
 use super::deploy::Plan;
 use super::{Catalog, Error, View, WorkerView, record};
+use crate::domain::class::Classes;
 use crate::domain::config::{Config, ConfigDraft, Fault, Inheritance};
 use crate::domain::deployment::{CodeUpdate, Deployment};
 use crate::domain::id::{Alias, VersionId, WorkerName};
 use crate::domain::limits::DNS_LABEL_CHARS_MAX;
+use crate::domain::migration::Migration;
 use crate::domain::module::{ModuleFacts, Startup};
 use crate::domain::split::Split;
 use crate::domain::version::{Annotations, Provenance, Trigger, Version};
@@ -53,6 +56,9 @@ pub enum AndDeploy {
     Now {
         message: Option<String>,
         code_update: CodeUpdate,
+        /// What becomes of the worker's classes, in that commit too (`MIG-4`). A version that is only uploaded can have none
+        /// (`MIG-5`).
+        migration: Option<Migration>,
     },
 }
 
@@ -95,7 +101,8 @@ impl Catalog {
     /// Stores a version, numbered after the latest, and deploys it if `deploy` says so. Durable when it returns.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if the configuration rests on something that is past; else what is refused, or what failed.
+    /// [`Error::Conflict`] if the configuration rests on something that is past; [`Error::Faults`] if a migration cannot be
+    /// applied, or the version does not fit the classes there are; else what is refused, or what failed.
     pub async fn publish(
         self: &Arc<Self>,
         worker: &WorkerName,
@@ -116,9 +123,16 @@ impl Catalog {
             if let Some(alias) = &annotations.alias {
                 check_alias(view, &name, alias)?;
             }
+            let migration = match &deploy {
+                AndDeploy::Now { migration, .. } => migration.as_ref(),
+                AndDeploy::No => None,
+            };
+            let classes = classes::plan(view, &name, &config, migration)?;
+            classes::check_exports(view, &name, &classes, &module)?;
             catalog.plan_publish(
                 view,
                 &name,
+                Some(&classes),
                 VersionParts {
                     config: Arc::clone(&config),
                     module: Arc::clone(&module),
@@ -150,11 +164,13 @@ impl Catalog {
         .await
     }
 
-    /// The commit that stores a version and perhaps deploys it; `trigger` says what made the deployment.
+    /// The commit that stores a version and perhaps deploys it; `trigger` says what made the deployment. `classes` is what an
+    /// upload does to them; a copy of a version does nothing.
     pub(super) fn plan_publish(
         &self,
         view: &View,
         name: &WorkerName,
+        classes: Option<&ClassPlan>,
         parts: VersionParts,
         deploy: &AndDeploy,
         trigger: Trigger,
@@ -183,7 +199,16 @@ impl Catalog {
         changes.checks.push(Check::absent(key.clone()));
         changes.writes.push(Write::put(key, record::version::encode(&version, name, &self.sealer)?));
         let (mut deployment, mut moved_slots) = (None, 0);
-        if let AndDeploy::Now { message, code_update } = deploy {
+        if let Some(plan) = classes {
+            plan.commit(self, view, &mut changes)?;
+            if let Some(applied) = &plan.applied {
+                head.classes = Classes { fence: Some(version.number), ..applied.classes.clone() };
+                for (class, namespace) in &applied.deleted {
+                    changes.doom(name, class, *namespace, version.created_ms);
+                }
+            }
+        }
+        if let AndDeploy::Now { message, code_update, .. } = deploy {
             let plan = Plan {
                 split: Split::all_to(version.id),
                 trigger,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::change::{Changes, Step, Subject, known};
-use super::{Catalog, Error, Force, WorkerView, record};
+use super::{Catalog, Error, Force, View, WorkerView, record};
 use crate::domain::class::Class;
 use crate::domain::id::{DeploymentId, VersionId, WorkerName};
 use crate::store::Write;
@@ -19,8 +19,10 @@ impl Catalog {
         self.change(Subject::Worker(worker.clone()), "delete the worker", move |catalog, view| {
             let worker = known(view, &name)?;
             let others = view.workers().filter(|other| other.name != name);
-            let by: Vec<WorkerName> =
-                others.filter(|other| other.binds(&name)).map(|other| other.name.clone()).collect();
+            let by: Vec<WorkerName> = others
+                .filter(|other| other.binds(&name) || binds_objects_of(view, other, worker))
+                .map(|other| other.name.clone())
+                .collect();
             if force == Force::No && !by.is_empty() {
                 return Err(Error::WorkerInUse { worker: name.clone(), by });
             }
@@ -94,4 +96,11 @@ impl Catalog {
         changes.writes.push(write);
         Ok(Step::Commit(changes, ()))
     }
+}
+
+/// Whether a live version of `other` is bound to objects of `worker`, by whatever name.
+fn binds_objects_of(view: &View, other: &WorkerView, worker: &WorkerView) -> bool {
+    let mut found =
+        other.live().flat_map(|version| view.bound_objects(other, version)).filter_map(|bound| bound.namespace);
+    found.any(|namespace| worker.classes.by_name.values().any(|class| class.namespace == namespace))
 }

@@ -96,7 +96,7 @@ impl Catalog {
                 return Err(Error::SettingsEditBlocked { latest: latest.id });
             }
             SecretTarget::LatestDeployed | SecretTarget::LatestDeployedInBulk => {
-                AndDeploy::Now { message: edit.message.clone(), code_update: CodeUpdate::Immediate }
+                AndDeploy::Now { message: edit.message.clone(), code_update: CodeUpdate::Immediate, migration: None }
             }
         };
         check_known(worker, &latest.config.secrets().keys().map(|name| name.as_str()).collect(), edit)?;
@@ -114,7 +114,7 @@ impl Catalog {
             },
             provenance: edit.provenance.clone(),
         };
-        Ok(match self.plan_publish(view, &worker.name, parts, &deploy, Trigger::Secret)? {
+        Ok(match self.plan_publish(view, &worker.name, None, parts, &deploy, Trigger::Secret)? {
             Step::Answer(made) => Step::Answer(made.into()),
             Step::Commit(changes, made) => Step::Commit(changes, made.into()),
         })

@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::worker::WorkerView;
-use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::id::{BindingName, VersionId, WorkerName};
 use crate::domain::object::{ClassName, ObjectNamespaceId};
 use crate::domain::route::{HOST_CHARS_MAX, Hit, RoutePattern, RouteTable, normalize_host};
+use crate::domain::version::Version;
 use crate::store::Revision;
 
 /// The host suffix under which every worker, version and alias has a name of its own.
@@ -48,6 +49,17 @@ pub enum Routed<'a> {
     None,
 }
 
+/// A binding of Durable Objects, and where it leads.
+#[derive(Debug, Clone, Copy)]
+pub struct BoundObjects<'a> {
+    pub binding: &'a BindingName,
+    /// The class and its worker, as the binding names them: both may have changed since (`MIG-8`, `MIG-9`).
+    pub class: &'a ClassName,
+    pub owner: &'a WorkerName,
+    /// None if the class is gone.
+    pub namespace: Option<ObjectNamespaceId>,
+}
+
 impl View {
     /// The worker of that name.
     #[must_use]
@@ -74,6 +86,18 @@ impl View {
     pub fn object_class(&self, namespace: ObjectNamespaceId) -> Option<(&Arc<WorkerView>, &ClassName)> {
         let (worker, class) = self.objects.get(&namespace)?;
         Some((self.worker(worker)?, class))
+    }
+
+    /// The Durable Objects that `version` of `worker` binds.
+    pub fn bound_objects<'a>(
+        &'a self,
+        worker: &'a WorkerView,
+        version: &'a Version,
+    ) -> impl Iterator<Item = BoundObjects<'a>> {
+        version.config.objects().map(|(binding, class, owner)| {
+            let owner = owner.unwrap_or(&worker.name);
+            BoundObjects { binding, class, owner, namespace: self.object_namespace(owner, class) }
+        })
     }
 
     /// The namespaces of classes that are gone, whose objects have to be deleted (`MIG-7`).

@@ -122,6 +122,9 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, params: Params) -> Outco
 pub(super) fn code_update(strategy: Option<wire::CodeUpdateStrategy>) -> Result<CodeUpdate, &'static str> {
     let Some(strategy) = strategy else { return Ok(CodeUpdate::Immediate) };
     match strategy.mode {
+        wire::CodeUpdateMode::Immediate if strategy.max_delay.is_some() => {
+            Err("`max_delay` is for `deferred`: `immediate` does not wait")
+        }
         wire::CodeUpdateMode::Immediate => Ok(CodeUpdate::Immediate),
         wire::CodeUpdateMode::Deferred => match strategy.max_delay.unwrap_or(MAX_DELAY_DEFAULT_S) {
             seconds @ 0..=MAX_DELAY_MAX_S => {
@@ -173,5 +176,10 @@ mod tests {
         assert_eq!(deferred(None), Ok(CodeUpdate::Deferred { max_delay_s: 300 }));
         assert_eq!(deferred(Some(86_400)), Ok(CodeUpdate::Deferred { max_delay_s: 86_400 }));
         assert!(deferred(Some(86_401)).is_err());
+        let immediate = |max_delay| {
+            code_update(Some(wire::CodeUpdateStrategy { mode: wire::CodeUpdateMode::Immediate, max_delay }))
+        };
+        assert_eq!(immediate(None), Ok(CodeUpdate::Immediate));
+        assert!(immediate(Some(0)).is_err(), "`DOU-3`");
     }
 }

@@ -72,7 +72,11 @@ codes! {
     NamespaceUnknown = 10041, NOT_FOUND;
     SecretUnknown = 10056, NOT_FOUND;
     Inherit = 10057, BAD_REQUEST;
+    ClassUnknown = 10061, BAD_REQUEST;
+    ClassNotExported = 10070, BAD_REQUEST;
     VersionUnknown = 10071, NOT_FOUND;
+    Migration = 10074, BAD_REQUEST;
+    ClassInUse = 10086, BAD_REQUEST;
     CpuLimit = 10205, BAD_REQUEST;
     Deployment = 10210, BAD_REQUEST;
     MigrationInVersion = 10211, BAD_REQUEST;
@@ -163,23 +167,10 @@ impl Fault {
     ///
     /// The first decides the code: a client looks at no other.
     pub(super) fn config(faults: Vec<config::Fault>) -> Self {
-        let errors: Vec<ApiError> = faults
-            .into_iter()
-            .map(|fault| {
-                let code = match fault.kind {
-                    config::FaultKind::Invalid => Code::Invalid,
-                    config::FaultKind::Inherit => Code::Inherit,
-                    config::FaultKind::CpuLimit => Code::CpuLimit,
-                };
-                one(code, fault.message, Some(fault.path))
-            })
-            .collect();
-        let code = match errors.first().map(|error| error.code) {
-            Some(number) if number == Code::Inherit.number() => Code::Inherit,
-            Some(number) if number == Code::CpuLimit.number() => Code::CpuLimit,
-            _ => Code::Invalid,
-        };
-        Self { code, errors, cause: None }
+        let code = faults.first().map(|fault| of_kind(fault.kind));
+        let errors: Vec<ApiError> =
+            faults.into_iter().map(|fault| one(of_kind(fault.kind), fault.message, Some(fault.path))).collect();
+        Self { code: code.unwrap_or(Code::Invalid), errors, cause: None }
     }
 
     /// The same fault, with the place in the request where it is.
@@ -247,6 +238,8 @@ impl From<catalog::Error> for Fault {
             E::VersionUnknown { .. } => (Code::VersionUnknown, "; `versions list` shows those there are"),
             E::DeploymentUnknown { .. } => (Code::DeploymentUnknown, "; `deployments list` shows those there are"),
             E::Split(_) | E::NotDeployable { .. } => (Code::Deployment, ""),
+            E::Fenced { .. } => (Code::Deployment, "; deploy that version or a newer one"),
+            E::ObjectsGone { .. } => (Code::Deployment, "; upload a version with another binding"),
             E::NamespaceGone { .. } => {
                 (Code::Deployment, "; what it held cannot come back, so upload a version with another namespace")
             }
@@ -271,6 +264,20 @@ impl From<catalog::Error> for Fault {
             }
         };
         Self::new(code, format!("{sentence}{hint}")).caused_by(error)
+    }
+}
+
+/// The code that clients tell a fault of a configuration apart by.
+const fn of_kind(kind: config::FaultKind) -> Code {
+    use config::FaultKind as K;
+    match kind {
+        K::Invalid => Code::Invalid,
+        K::Inherit => Code::Inherit,
+        K::CpuLimit => Code::CpuLimit,
+        K::Migration => Code::Migration,
+        K::ClassUnknown => Code::ClassUnknown,
+        K::ClassNotExported => Code::ClassNotExported,
+        K::ClassInUse => Code::ClassInUse,
     }
 }
 

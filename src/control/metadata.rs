@@ -6,11 +6,12 @@
 use serde_json::{Map, Value};
 
 use crate::control::fault::{Code, Fault, Outcome};
-use crate::control::{deploy, request, wire};
+use crate::control::{deploy, migration, request, wire};
 use crate::domain::config::{self, BindingDraft, ConfigDraft, DraftValue, FaultKind, Keep, SecretText};
 use crate::domain::deployment::CodeUpdate;
 use crate::domain::id::{Alias, WorkerName};
 use crate::domain::limits::DNS_LABEL_CHARS_MAX;
+use crate::domain::migration::Migration;
 use crate::domain::version::{self, Annotations, Trigger};
 
 /// What an upload's metadata asks for.
@@ -23,6 +24,8 @@ pub(super) struct Metadata {
     pub(super) draft: ConfigDraft,
     pub(super) annotations: Annotations,
     pub(super) code_update: CodeUpdate,
+    /// What becomes of the worker's classes; only a deploy can say.
+    pub(super) migration: Option<Migration>,
     /// Settings that are not versioned (`NV-1`), as far as the upload names them.
     pub(super) settings: Map<String, Value>,
     /// What was ignored.
@@ -53,7 +56,8 @@ impl Metadata {
             return Err(Fault::new(Code::Body, "the `metadata` part is not a JSON object"));
         };
         if call == Call::Version && object.get("migrations").is_some_and(is_something) {
-            let message = "Version upload failed: it carries a Durable Object migration, which only a deploy can apply; use `deploy`, or remove `migrations`";
+            // Cloudflare's sentence, and what to do.
+            let message = "Version upload failed. You attempted to upload a version of a Worker that includes a Durable Object migration, but migrations must be fully applied via a non-versioned deployment. Use `deploy`, or remove `migrations`";
             return Err(Fault::at(Code::MigrationInVersion, "migrations", message));
         }
         let mut reader = Reader {
@@ -70,6 +74,7 @@ impl Metadata {
                     triggered_by: if call == Call::Deploy { Trigger::Upload } else { Trigger::VersionUpload },
                 },
                 code_update: CodeUpdate::Immediate,
+                migration: None,
                 settings: Map::new(),
                 notes: Vec::new(),
                 faults: Vec::new(),
@@ -105,7 +110,8 @@ impl Reader<'_> {
             key if SETTINGS.contains(&key) => {
                 self.out.settings.insert(key.to_owned(), value);
             }
-            "migrations" | "exports" | "containers" | "assets" => self.refuse(key, &value),
+            "migrations" => self.migrations(value),
+            "exports" | "containers" | "assets" => self.refuse(key, &value),
             "placement" | "cache_options" | "usage_model" => {
                 if is_something(&value) && value != "standard" {
                     self.out.notes.push(format!("`{key}` has no effect here"));
@@ -126,7 +132,9 @@ impl Reader<'_> {
             return;
         }
         let why = match key {
-            "migrations" | "exports" => "Durable Objects are not offered yet: remove them from this worker",
+            "exports" => {
+                "classes are not declared by `exports` here: make, rename and delete them by `migrations`, and bind them as `durable_object_namespace`"
+            }
             "containers" => "containers are not offered: put the code into the component",
             _ => "static assets are not offered: serve the files from the component",
         };
@@ -237,6 +245,16 @@ impl Reader<'_> {
                 ("instance_reuse", _) => self.fault("sluice.instance_reuse", "`instance_reuse` is `true` or `false`"),
                 _ => self.out.notes.push("`sluice` has an unknown key, which was ignored".into()),
             }
+        }
+    }
+
+    fn migrations(&mut self, value: Value) {
+        if !is_something(&value) {
+            return;
+        }
+        match migration::read(value) {
+            Ok(migration) => self.out.migration = Some(migration),
+            Err(faults) => self.out.faults.extend(faults),
         }
     }
 
@@ -406,7 +424,7 @@ mod tests {
         let long = "a".repeat(60);
         let bad = json!({
             "bindings": ["x", {"name": "A"}, {"name": "A", "type": "plain_text"}, {"name": "I", "type": "inherit", "version_id": "7"}],
-            "migrations": {"new_tag": "v1"}, "assets": {"jwt": "x"}, "compatibility_date": "tomorrow", "limits": {"cpu_ms": "9"},
+            "migrations": {"old_tag": "v1"}, "assets": {"jwt": "x"}, "compatibility_date": "tomorrow", "limits": {"cpu_ms": "9"},
             "annotations": {"workers/tag": "t".repeat(101), "workers/alias": long}, "sluice": {"instance_reuse": 1},
         });
         let places: Vec<String> = faults(&bad).into_iter().map(|(path, _)| path).collect();
@@ -417,7 +435,7 @@ mod tests {
                 "bindings[1]",
                 "bindings[2].text",
                 "bindings[3].version_id",
-                "migrations",
+                "migrations.new_tag",
                 "assets",
                 "compatibility_date",
                 "limits.cpu_ms",

@@ -20,6 +20,7 @@ use crate::objects::Objects;
 use crate::observe::tail::Tails;
 
 mod account;
+mod classes;
 mod deploy;
 mod description;
 mod door;
@@ -27,6 +28,7 @@ mod explain;
 mod fault;
 mod kv;
 mod metadata;
+mod migration;
 mod objects;
 mod parts;
 mod prover;
@@ -129,7 +131,7 @@ fn workers() -> Router<Arc<Api>> {
         .route(&at("/services/{name}"), get(read::service).delete(read::delete_worker))
         .route(&at("/subdomain"), get(triggers::account_subdomain))
         .route(&at("/tails/by-consumer/{name}"), get(account::none))
-        .route(&at("/durable_objects/namespaces"), get(account::none))
+        .route(&at("/durable_objects/namespaces"), get(classes::namespaces))
         .route(&at("/workers/{name}"), get(triggers::worker))
         .route(&at("/workers/{name}/versions/latest"), patch(secrets::patch_latest))
         .route(&at("/workers/{name}/previews"), any(account::not_offered))

@@ -1,5 +1,6 @@
 //! Reading workers and versions, and deleting them: what the catalog's view holds, in the shapes of the wire.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -13,6 +14,7 @@ use crate::control::{Api, wire};
 use crate::domain::config::BindingValue;
 use crate::domain::id::WorkerName;
 use crate::domain::limits::DEPLOYABLE_VERSIONS;
+use crate::domain::object::ObjectNamespaceId;
 
 /// Versions on one page of a list.
 const PER_PAGE: usize = 100;
@@ -111,7 +113,7 @@ pub(super) async fn service(State(api): State<Arc<Api>>, params: Params) -> Outc
     let latest = worker.latest();
     let created = shape::time(worker.created_ms);
     let modified = latest.map_or_else(|| created.clone(), |version| shape::time(version.created_ms));
-    Ok(Answer::of(json!({
+    let mut answer = json!({
         "id": worker.name.as_str(),
         "created_on": created,
         "modified_on": modified,
@@ -128,7 +130,12 @@ pub(super) async fn service(State(api): State<Arc<Api>>, params: Params) -> Outc
                 "last_deployed_from": "wrangler",
             },
         },
-    })))
+    });
+    // Which migrations a client sends depends on it (`MIG-3`); one that was never there is not `null`.
+    if let Some(tag) = &worker.classes.tag {
+        answer["default_environment"]["script"]["migration_tag"] = json!(tag);
+    }
+    Ok(Answer::of(answer))
 }
 
 /// `GET …/settings`: the latest version's configuration and the worker's settings, in one object.
@@ -148,7 +155,7 @@ pub(super) async fn settings(State(api): State<Arc<Api>>, params: Params) -> Out
     Ok(Answer::of(answer))
 }
 
-/// `GET …/references`: which workers are bound to this one, now or with their latest version.
+/// `GET …/references`: which workers are bound to this one or to its classes, now or with their latest version.
 pub(super) async fn references(State(api): State<Arc<Api>>, params: Params) -> Outcome<Answer<Value>> {
     let view = api.catalog.view();
     let name = params.worker()?;
@@ -158,17 +165,36 @@ pub(super) async fn references(State(api): State<Arc<Api>>, params: Params) -> O
         .filter(|other| other.name != name && refers_to(other, &name))
         .map(|other| json!({ "service": other.name.as_str(), "environment": "production" }))
         .collect();
+    let others = view.workers().filter(|other| other.name != name);
+    let objects: Vec<Value> = others.flat_map(|other| bound_classes(&view, other, &name)).collect();
     Ok(Answer::of(json!({
         "services": { "incoming": incoming, "outgoing": [], "pages_function": false },
-        "durable_objects": [],
+        "durable_objects": objects,
         "dispatch_outbounds": [],
     })))
 }
 
+/// The classes of worker `name` that `worker` binds.
+fn bound_classes(view: &View, worker: &WorkerView, name: &WorkerName) -> Vec<Value> {
+    let bound = worker.live().chain(worker.latest()).flat_map(|version| view.bound_objects(worker, version));
+    let namespaces: BTreeSet<ObjectNamespaceId> = bound.filter_map(|bound| bound.namespace).collect();
+    let owned = namespaces.into_iter().filter_map(|namespace| Some((namespace, view.object_class(namespace)?)));
+    let ours = owned.filter(|(_, (owner, _))| owner.name == *name);
+    ours.map(|(namespace, (owner, class))| {
+        json!({
+            "service": worker.name.as_str(),
+            "environment": "production",
+            "durable_object_namespace_id": namespace.to_string(),
+            "durable_object_namespace_name": format!("{}_{class}", owner.name),
+        })
+    })
+    .collect()
+}
+
 fn refers_to(worker: &WorkerView, name: &WorkerName) -> bool {
-    let live = worker.active.iter().flat_map(|active| active.split.entries());
-    let live = live.filter_map(|(version, _)| worker.version(*version));
-    live.chain(worker.latest())
+    worker
+        .live()
+        .chain(worker.latest())
         .flat_map(|version| &version.config.bindings)
         .any(|binding| matches!(&binding.value, BindingValue::Service { worker } if worker == name))
 }

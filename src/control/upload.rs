@@ -252,6 +252,7 @@ async fn publish(
     for _ in 0..ATTEMPTS {
         let Resolved { config, previous } = resolve(api, worker, metadata, inheritance)?;
         kv::all_exist(api, &config).await?;
+        api.catalog.check_classes(worker, &config, metadata.migration.as_ref())?;
         let (proof, is_adopted) = match proven.take() {
             Some((same, proof)) if same == config => (proof, true),
             // The file has its final name since the attempt before.
@@ -274,7 +275,8 @@ async fn publish(
             Call::Version => (AndDeploy::No, CreateWorker::Refuse),
             Call::Deploy => {
                 let message = metadata.annotations.message.clone();
-                (AndDeploy::Now { message, code_update: metadata.code_update }, CreateWorker::Allow)
+                let migration = metadata.migration.clone();
+                (AndDeploy::Now { message, code_update: metadata.code_update, migration }, CreateWorker::Allow)
             }
         };
         let (outcome, same_turn) = store(api, worker, version, deploy, create, turn.take()).await;

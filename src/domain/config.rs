@@ -158,6 +158,14 @@ pub enum FaultKind {
     Inherit,
     /// The CPU limit is out of range.
     CpuLimit,
+    /// A migration cannot be applied (`MIG-11`).
+    Migration,
+    /// A binding names a class that is not there (`MIG-11`).
+    ClassUnknown,
+    /// The component does not implement the worker's classes (`MIG-11`).
+    ClassNotExported,
+    /// A class that would go is bound still (`MIG-7`).
+    ClassInUse,
 }
 
 // === impl SecretText ===

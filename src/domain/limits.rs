@@ -119,6 +119,8 @@ pub const ALARM_RETRY_MS: u64 = 2_000;
 pub const ALARMS_AT_ONCE: usize = 64;
 /// Times that an event which an object had not begun is brought to the next instance (`DOU-6`).
 pub const OBJECT_DELIVERIES_MAX: u32 = 5;
+/// Classes of a worker, and names that its classes had before (Cloudflare: 500 classes for an account).
+pub const CLASSES_MAX: usize = 500;
 
 // --- Running ---
 

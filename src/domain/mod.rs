@@ -5,7 +5,8 @@
 //!
 //! Reading order follows the flow of an upload: [`config`] and [`module`] make a [`version`]; a [`split`] over versions becomes
 //! an [`allotment`] of slots, kept in a [`deployment`]; a [`decision`] reads it for each request. [`route`] says which worker a
-//! request is for. [`object`] names Durable Objects, and [`class`] says which of them a worker has. [`limits`] holds every bound.
+//! request is for. [`object`] names Durable Objects, [`class`] says which
+//! classes of them a worker has, and a [`migration`] changes that. [`limits`] holds every bound.
 
 pub mod alarm;
 pub mod allotment;
@@ -15,6 +16,7 @@ pub mod decision;
 pub mod deployment;
 pub mod id;
 pub mod limits;
+pub mod migration;
 pub mod module;
 pub mod object;
 pub mod outcome;

@@ -16,6 +16,10 @@ pub enum GuestKind {
     Wasi03,
 }
 
+/// The interfaces by which a component implements classes of Durable Objects, for guests of WASI 0.3 and of 0.2: either does.
+pub const DURABLE_OBJECT_EXPORTS: [&str; 2] =
+    ["sluice:worker/durable-object@0.1.0", "sluice:worker-p2/durable-object@0.1.0"];
+
 /// The facts of a module, measured at upload. Versions that share their bytes share these.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModuleFacts {
@@ -34,6 +38,14 @@ pub struct ModuleFacts {
 pub struct Startup {
     pub time_ms: u64,
     pub memory_bytes: u64,
+}
+
+impl ModuleFacts {
+    /// Whether it implements classes of Durable Objects.
+    #[must_use]
+    pub fn implements_objects(&self) -> bool {
+        self.exports.iter().any(|name| DURABLE_OBJECT_EXPORTS.contains(&name.as_str()))
+    }
 }
 
 impl ModuleDigest {

@@ -245,9 +245,6 @@ fn is_offered(import: &str, kind: GuestKind) -> bool {
 /// What to say of a missing import: the reason if we know one, else the nearest that is offered.
 fn nearest(import: &str) -> String {
     let (name, version) = parts(import);
-    if name.starts_with("sluice:") && (name.contains("object") || name.contains("durable")) {
-        return "Durable Objects are not offered yet".into();
-    }
     let offered = || OFFERED_02.iter().map(|name| (*name, "0.2")).chain(OFFERED_03.iter().map(|name| (*name, "0.3")));
     if let Some((_, other)) = offered().find(|(offered, _)| *offered == name) {
         let other = match name {

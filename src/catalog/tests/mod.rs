@@ -16,6 +16,7 @@ use crate::clock::ManualClock;
 use crate::domain::config::{BindingDraft, ConfigDraft, DraftValue, Inheritance, SecretText};
 use crate::domain::deployment::CodeUpdate;
 use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::migration::Migration;
 use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
 use crate::domain::version::{Annotations, Provenance, Source, Trigger, Version};
 use crate::store::MemoryStore;
@@ -69,6 +70,8 @@ struct Upload {
     tag: Option<&'static str>,
     alias: Option<&'static str>,
     module: u8,
+    /// Whether the component implements classes of Durable Objects.
+    implements_objects: bool,
 }
 
 impl Upload {
@@ -87,6 +90,12 @@ impl Upload {
         self
     }
 
+    fn object(mut self, name: &'static str, class: &str, script: Option<&str>) -> Self {
+        let script_name = script.map(Into::into);
+        self.bindings.push((name, DraftValue::DurableObject { class_name: class.into(), script_name }));
+        self
+    }
+
     fn alias(mut self, alias: &'static str) -> Self {
         self.alias = Some(alias);
         self
@@ -99,10 +108,14 @@ impl Upload {
         let mut draft = ConfigDraft { bindings, ..ConfigDraft::default() };
         draft.keep.secrets = true;
         let resolved = catalog.resolve(&worker(name), &draft, Inheritance::Strict).unwrap();
+        let mut module = facts(self.module);
+        if self.implements_objects {
+            module.exports.push("sluice:worker-p2/durable-object@0.1.0".into());
+        }
         NewVersion {
             config: resolved.config,
             previous: resolved.previous,
-            module: facts(self.module),
+            module,
             startup: Startup { time_ms: 3, memory_bytes: 65536 },
             annotations: Annotations {
                 message: None,
@@ -116,9 +129,19 @@ impl Upload {
 
     /// `wrangler deploy`.
     async fn deploy(self, catalog: &Arc<Catalog>, name: &str) -> Published {
-        let now = AndDeploy::Now { message: None, code_update: CodeUpdate::Immediate };
+        self.try_deploy(catalog, name, None).await.unwrap()
+    }
+
+    /// `wrangler deploy`, with a migration that is pending.
+    async fn try_deploy(
+        self,
+        catalog: &Arc<Catalog>,
+        name: &str,
+        migration: Option<Migration>,
+    ) -> Result<Published, Error> {
+        let now = AndDeploy::Now { message: None, code_update: CodeUpdate::Immediate, migration };
         let upload = self.new_version(catalog, name);
-        catalog.publish(&worker(name), upload, now, CreateWorker::Allow).await.unwrap()
+        catalog.publish(&worker(name), upload, now, CreateWorker::Allow).await
     }
 
     /// `wrangler versions upload`.

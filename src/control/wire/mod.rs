@@ -310,6 +310,39 @@ pub struct DeploymentRequest {
     pub code_update_strategy: Option<CodeUpdateStrategy>,
 }
 
+// === Classes of Durable Objects ===
+
+/// An item of `GET …/durable_objects/namespaces`: the objects of one class of one worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectNamespace {
+    pub id: String,
+    /// The worker and the class, in one word.
+    pub name: String,
+    /// The worker that owns the class.
+    pub script: String,
+    pub class: String,
+    /// Whether the class was made by `new_sqlite_classes`; both kinds are treated alike here.
+    pub use_sqlite: bool,
+}
+
+/// `GET …/services/:n`: the part of it that the command line reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub default_environment: ServiceEnvironment,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceEnvironment {
+    pub script: ServiceScript,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceScript {
+    /// The tag of the last migration that was applied (`MIG-3`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration_tag: Option<String>,
+}
+
 // === Secrets ===
 
 /// `GET …/secrets` lists these. The value is never told.
