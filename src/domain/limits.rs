@@ -107,6 +107,11 @@ pub const OBJECT_IDLE: Duration = Duration::from_secs(10);
 pub const OBJECT_BACKGROUND_IDLE: Duration = Duration::from_secs(70);
 /// Objects in memory at once, unless `--live-objects` says otherwise: each takes mappings, of which a process has 65,530.
 pub const LIVE_OBJECTS: u32 = 2_000;
+/// From so many on memories are packed: without the address space that spares code its bounds checks, and without images that
+/// are mapped into them.
+pub const LIVE_OBJECTS_PACKED: u32 = 4_000;
+/// The most that `--live-objects` may say: more mappings than that a process has not.
+pub const LIVE_OBJECTS_MAX: u32 = 12_000;
 /// How long a version's own copy of its worker's objects is kept, which its version host makes (E19).
 pub const FORK_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Wall time of one run of an alarm (`ALM-2`).

@@ -33,6 +33,8 @@ pub struct Kit {
     pub linker: Linker<State>,
     /// One permit for each instance that the pool can hold: instantiation itself never fails for want of room.
     pub slots: Arc<Semaphore>,
+    /// One permit for each object that the pool can hold beside those.
+    pub objects: Arc<Semaphore>,
     /// Requests that wait for a slot; while there are any, idle instances are given up.
     pub waiting: AtomicUsize,
 }
@@ -96,7 +98,8 @@ impl Kit {
         let mut linker = Linker::new(&engine);
         host::link(&mut linker, kind)?;
         let slots = Arc::new(Semaphore::new(settings.instances as usize));
-        Ok(Self { kind, engine, linker, slots, waiting: AtomicUsize::new(0) })
+        let objects = Arc::new(Semaphore::new(objects_of(kind, settings) as usize));
+        Ok(Self { kind, engine, linker, slots, objects, waiting: AtomicUsize::new(0) })
     }
 }
 
@@ -106,6 +109,15 @@ const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 20;
 /// Objects are many, and address space has an end: what most components have, and one to spare.
 const MEMORIES_PER_OBJECT: u32 = 2;
+
+/// Objects that the pool of one kind has room for. The stacks of both are mapped from the start, and a process has only so many
+/// mappings: where there are many, they are of the kind that lives on few.
+fn objects_of(kind: GuestKind, settings: Settings) -> u32 {
+    match kind {
+        GuestKind::Wasi02 => settings.objects.min(limits::LIVE_OBJECTS),
+        GuestKind::Wasi03 => settings.objects,
+    }
+}
 
 fn config(kind: GuestKind, settings: Settings) -> Config {
     let mut config = Config::new();
@@ -117,9 +129,14 @@ fn config(kind: GuestKind, settings: Settings) -> Config {
     // Costs a 0.2 guest about 10 µs a request; a 0.3 guest cannot be without it.
     config.concurrency_support(kind == GuestKind::Wasi03);
     config.wasm_component_model_async(kind == GuestKind::Wasi03);
-    config.memory_init_cow(true);
+    let is_packed = settings.objects > limits::LIVE_OBJECTS_PACKED;
+    config.memory_init_cow(!is_packed);
+    if is_packed {
+        config.memory_reservation(settings.guest_memory_bytes);
+        config.memory_guard_size(64 * 1024);
+    }
 
-    let (instances, objects) = (settings.instances, settings.objects);
+    let (instances, objects) = (settings.instances, objects_of(kind, settings));
     let mut pool = PoolingAllocationConfig::new();
     // Room for as many as there can be of each, so that a place in the pool is room for any component: these are counters and
     // address space, not memory.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::clock;
 use crate::domain::id::DeploymentId;
@@ -306,7 +306,7 @@ impl Objects {
             return Over::NotOpened(NotOpened::Refused(refusal));
         };
         let room = tokio::select! {
-            room = self.room() => room,
+            room = self.room(&home.engine.kit.objects) => room,
             () = home.object.stop.cancelled() => None,
         };
         let Some(_room) = room else {
@@ -329,8 +329,8 @@ impl Objects {
     }
 
     /// Room for one more object in memory. Those in which nothing happens make room if there is none.
-    async fn room(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(room) = Arc::clone(&self.live).try_acquire_owned() {
+    async fn room(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        if let Ok(room) = Arc::clone(places).try_acquire_owned() {
             return Some(room);
         }
         /// So many are asked to leave at a time: more would start again at once.
@@ -339,7 +339,7 @@ impl Objects {
         for home in quiet.take(ASKED) {
             home.object.make_room();
         }
-        let waiting = tokio::time::timeout(PERMIT_WAIT_MAX, Arc::clone(&self.live).acquire_owned());
+        let waiting = tokio::time::timeout(PERMIT_WAIT_MAX, Arc::clone(places).acquire_owned());
         waiting.await.ok()?.ok()
     }
 }

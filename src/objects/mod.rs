@@ -36,7 +36,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use tokio::sync::Semaphore;
 
 use crate::catalog::{Catalog, WorkerView};
 use crate::clock::Clock;
@@ -71,8 +70,6 @@ pub struct Objects {
     settings: Settings,
     /// The objects in memory, and those that somebody waits for.
     cells: DashMap<Address, Arc<Cell>>,
-    /// Room for objects in memory.
-    live: Arc<Semaphore>,
     wake: Wake,
     /// Who runs what an object's worker calls; known once the dispatcher is made.
     workers: OnceLock<Weak<dyn Callers>>,
@@ -123,7 +120,6 @@ impl Objects {
             clock,
             settings,
             cells: DashMap::new(),
-            live: Arc::new(Semaphore::new(settings.live as usize)),
             wake: Wake::default(),
             workers: OnceLock::new(),
             stopping: AtomicBool::new(false),
@@ -241,10 +237,10 @@ impl Objects {
         Arc::clone(counts.entry(worker.clone()).or_default())
     }
 
-    /// Objects in memory.
+    /// Objects in memory, or about to be.
     #[must_use]
     pub fn live(&self) -> usize {
-        (self.settings.live as usize).saturating_sub(self.live.available_permits())
+        self.cells.iter().filter(|cell| cell.present().is_some()).count()
     }
 
     /// Ends all objects; none comes to memory any more. What they have handed to the store is waited for.
