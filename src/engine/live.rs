@@ -35,7 +35,7 @@ use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::VersionEngine;
 use crate::host::bindings::{worker, worker_p2};
 use crate::host::call::Call;
-use crate::host::object::gate::Ticket;
+use crate::host::object::gate::{Stirring, Ticket};
 use crate::host::object::{Object, Presence, Reset};
 use crate::host::ports::StoreFault;
 use crate::host::{Body, State};
@@ -307,13 +307,17 @@ impl Life<'_> {
         commit: Commit,
         is_quiet: impl Fn() -> bool,
     ) -> Result<(), Death> {
+        /// A guest that gives way is polled again at once so many times.
+        const POLLS_MAX: u32 = 32;
         let object = self.object;
         let mut committing: Option<(u64, Committing)> = None;
         let ended = {
             let mut run = pin!(run);
             let mut stopped = pin!(object.stop.cancelled());
             let mut timer = Timer::default();
+            let stirring = Stirring::default();
             poll_fn(|cx| {
+                let mut polls = 0;
                 loop {
                     object.gate.register(cx.waker());
                     if stopped.as_mut().poll(cx).is_ready() {
@@ -329,10 +333,24 @@ impl Life<'_> {
                             Err(fault) => return Poll::Ready(Err(Death::Store(fault))),
                         }
                     }
-                    match run.as_mut().poll(cx) {
-                        Poll::Ready(result) => return Poll::Ready(result.map_err(Death::Guest)),
-                        Poll::Pending if object.is_yielding() => return Poll::Pending,
-                        Poll::Pending => {}
+                    match stirring.poll(run.as_mut(), cx) {
+                        (Poll::Ready(result), _) => return Poll::Ready(result.map_err(Death::Guest)),
+                        (Poll::Pending, stirred) if object.is_yielding() => {
+                            if stirred {
+                                cx.waker().wake_by_ref();
+                            }
+                            return Poll::Pending;
+                        }
+                        // It has more to do. Others are let run now and then.
+                        (Poll::Pending, true) if polls < POLLS_MAX => {
+                            polls += 1;
+                            continue;
+                        }
+                        (Poll::Pending, true) => {
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                        (Poll::Pending, false) => {}
                     }
                     // At rest: every task of the guest waits for the host.
                     let mut again = false;
