@@ -704,22 +704,20 @@ impl OnEnd for Presence {
 #[derive(Default)]
 struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    armed: bool,
+    /// The patience that it runs with. It begins anew when that changes: what went on in the background has ended, say.
+    armed: Option<Duration>,
 }
 
 impl Timer {
     fn is_over(&mut self, patience: Option<Duration>, cx: &mut Context<'_>) -> bool {
-        let Some(patience) = patience else {
-            self.armed = false;
-            return false;
-        };
+        let before = std::mem::replace(&mut self.armed, patience);
+        let Some(patience) = patience else { return false };
         if patience.is_zero() {
             return true;
         }
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        if !self.armed {
+        if before != Some(patience) {
             sleep.as_mut().reset(Instant::now() + patience);
-            self.armed = true;
         }
         sleep.as_mut().poll(cx).is_ready()
     }

@@ -268,3 +268,172 @@ pub(super) fn failed(error: impl std::error::Error) -> StoreFault {
 pub(super) fn unreadable(error: Unreadable) -> StoreFault {
     StoreFault::Failed(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::domain::alarm::Alarm;
+    use crate::domain::id::VersionId;
+    use crate::domain::object::ObjectNamespaceId;
+    use crate::host::object::storage::Change;
+    use crate::store::MemoryStore;
+    use crate::store::fault::{Fault, FaultStore};
+
+    fn memory() -> Arc<dyn Store> {
+        Arc::new(MemoryStore::new())
+    }
+
+    fn address(fork: Option<VersionId>) -> Address {
+        let namespace = ObjectNamespaceId::from_bytes([7; 16]);
+        Address { namespace, id: namespace.id_from_name("a"), fork }
+    }
+
+    async fn take(store: &Arc<dyn Store>, fork: Option<VersionId>) -> (Held, Meta) {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1_000));
+        Held::take(store, address(fork), Some("a"), &clock, Wake::default()).await.unwrap()
+    }
+
+    fn writes(pairs: &[(&str, Option<&str>)]) -> Batch {
+        let change = |value: &Option<&str>| Change { value: value.map(|value| value.to_owned().into()), before: None };
+        let writes = pairs.iter().map(|(key, value)| ((*key).to_owned(), change(value))).collect();
+        Batch { writes, ..Batch::default() }
+    }
+
+    fn alarm(change: AlarmChange) -> Batch {
+        Batch { alarm: Some(change), ..Batch::default() }
+    }
+
+    async fn value(held: &Held, key: &str) -> Option<String> {
+        let value = held.get(vec![key.to_owned()]).await.unwrap().remove(0);
+        value.map(|value| String::from_utf8(value.to_vec()).unwrap())
+    }
+
+    async fn listed(held: &Held, query: Query) -> String {
+        let pairs = held.list(query).await.unwrap().into_iter();
+        pairs.map(|(key, value)| format!("{key}={} ", String::from_utf8_lossy(&value))).collect()
+    }
+
+    fn all() -> Query {
+        Query { limit: usize::MAX, ..Query::default() }
+    }
+
+    /// When the alarms in the index ring.
+    async fn index(store: &Arc<dyn Store>) -> Vec<u64> {
+        let entries = store.scan(record::alarms(), Order::Ascending, usize::MAX).await.unwrap();
+        entries.iter().map(|entry| record::from_index(entry).unwrap().0).collect()
+    }
+
+    #[tokio::test]
+    async fn of_two_that_hold_an_object_the_one_that_writes_first_keeps_it() {
+        let store = memory();
+        let (old, _) = take(&store, None).await;
+        let (new, _) = take(&store, None).await;
+        new.commit(writes(&[("k", Some("new"))])).await.unwrap();
+        assert_eq!(old.commit(writes(&[("k", Some("old"))])).await, Err(StoreFault::Superseded));
+        assert_eq!(value(&old, "k").await.as_deref(), Some("new"));
+
+        // The same where the object has a record already, whoever wrote it; and only the first commit counts up.
+        let (next, meta) = take(&store, None).await;
+        assert_eq!((meta.epoch, meta.name.as_deref()), (1, Some("a")));
+        next.commit(writes(&[("k", Some("next"))])).await.unwrap();
+        next.commit(writes(&[("k", Some("next again"))])).await.unwrap();
+        assert_eq!(new.commit(writes(&[("k", Some("new"))])).await, Err(StoreFault::Superseded));
+        assert_eq!(new.commit(alarm(AlarmChange::Delete)).await, Err(StoreFault::Superseded));
+        assert_eq!(value(&next, "k").await.as_deref(), Some("next again"));
+        assert_eq!(take(&store, None).await.1.epoch, 2);
+    }
+
+    #[tokio::test]
+    async fn one_that_only_reads_takes_nothing_from_the_other() {
+        let store = memory();
+        let (writer, _) = take(&store, None).await;
+        writer.commit(writes(&[("k", Some("1"))])).await.unwrap();
+        let (reader, _) = take(&store, None).await;
+        assert_eq!(value(&reader, "k").await.as_deref(), Some("1"));
+        writer.commit(writes(&[("k", Some("2"))])).await.unwrap();
+        assert_eq!(value(&reader, "k").await.as_deref(), Some("2"));
+    }
+
+    #[tokio::test]
+    async fn the_size_is_that_of_keys_and_values() {
+        let store = memory();
+        let (held, _) = take(&store, None).await;
+        for (batch, bytes) in [
+            (writes(&[("key", Some("value")), ("empty", Some(""))]), 13),
+            (writes(&[("key", Some("v")), ("nothing", None)]), 9),
+            (writes(&[("empty", None)]), 4),
+            (Batch { clear: true, ..writes(&[("new", Some("1"))]) }, 4),
+            (Batch { clear: true, ..Batch::default() }, 0),
+        ] {
+            held.commit(batch).await.unwrap();
+            assert_eq!(held.bytes(), bytes);
+            assert_eq!(take(&store, None).await.0.bytes(), bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_index_has_the_alarm_that_is_set_and_no_other() {
+        let store = memory();
+        let (held, _) = take(&store, None).await;
+        held.commit(alarm(AlarmChange::Set(Alarm::new(5)))).await.unwrap();
+        held.commit(alarm(AlarmChange::Set(Alarm::new(9)))).await.unwrap();
+        assert_eq!(index(&store).await, [9]);
+        held.commit(writes(&[("k", Some("1"))])).await.unwrap();
+        let (next, meta) = take(&store, None).await;
+        assert_eq!((meta.alarm(), index(&store).await), (Some(Alarm::new(9)), vec![9]));
+        // A retry at the same time is another alarm all the same.
+        let retry = Alarm { due_ms: 9, retries: 1, host_failures: 0 };
+        next.commit(alarm(AlarmChange::Set(retry))).await.unwrap();
+        assert_eq!((take(&store, None).await.1.alarm(), index(&store).await), (Some(retry), vec![9]));
+        next.commit(alarm(AlarmChange::Delete)).await.unwrap();
+        assert_eq!((take(&store, None).await.1.alarm(), index(&store).await), (None, vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_fails_changes_nothing_and_one_whose_answer_is_lost_is_not_built_on() {
+        let inner = memory();
+        let store: Arc<dyn Store> = Arc::new(FaultStore::at(Arc::clone(&inner), 2, Fault::Refuse));
+        let (held, _) = take(&store, None).await;
+        held.commit(writes(&[("k", Some("1"))])).await.unwrap();
+        assert!(matches!(held.commit(writes(&[("k", Some("2"))])).await, Err(StoreFault::Failed(_))));
+        assert_eq!((value(&held, "k").await.as_deref(), held.bytes()), (Some("1"), 2));
+
+        let store: Arc<dyn Store> = Arc::new(FaultStore::at(inner, 1, Fault::LoseAnswer));
+        let (held, _) = take(&store, None).await;
+        assert!(matches!(held.commit(writes(&[("k", Some("33"))])).await, Err(StoreFault::Failed(_))));
+        // It does not know whether it was done; the store does, and refuses what is built on less.
+        assert_eq!(held.commit(writes(&[("k", Some("4"))])).await, Err(StoreFault::Superseded));
+        let (next, _) = take(&store, None).await;
+        assert_eq!((value(&next, "k").await.as_deref(), next.bytes()), (Some("33"), 3));
+    }
+
+    #[tokio::test]
+    async fn a_fork_reads_what_it_was_made_from_and_writes_its_own() {
+        let store = memory();
+        let version = VersionId::from_random([3; 16]);
+        let (base, _) = take(&store, None).await;
+        base.commit(writes(&[("a", Some("base")), ("b", Some("base")), ("c", Some("base"))])).await.unwrap();
+
+        let (fork, meta) = take(&store, Some(version)).await;
+        assert_eq!((meta.epoch, value(&fork, "a").await.as_deref()), (0, Some("base")));
+        fork.commit(writes(&[("a", Some("fork")), ("b", None), ("d", Some("fork"))])).await.unwrap();
+        assert_eq!(listed(&fork, all()).await, "a=fork c=base d=fork ");
+        assert_eq!(listed(&fork, Query { limit: 2, reverse: true, ..all() }).await, "d=fork c=base ");
+        assert_eq!(listed(&fork, Query { start_after: Some("a".into()), limit: 1, ..all() }).await, "c=base ");
+        assert_eq!((value(&fork, "b").await, value(&fork, "c").await.as_deref()), (None, Some("base")));
+        assert_eq!(listed(&base, all()).await, "a=base b=base c=base ");
+
+        // What is written below shows through where the fork has nothing of its own, until all is deleted there.
+        base.commit(writes(&[("a", Some("later")), ("c", Some("later"))])).await.unwrap();
+        assert_eq!(listed(&fork, all()).await, "a=fork c=later d=fork ");
+        fork.commit(Batch { clear: true, ..writes(&[("e", Some("fork"))]) }).await.unwrap();
+        for fork in [fork, take(&store, Some(version)).await.0] {
+            assert_eq!((listed(&fork, all()).await.as_str(), value(&fork, "c").await), ("e=fork ", None));
+        }
+        assert_eq!(listed(&base, all()).await, "a=later b=base c=later ");
+        let forks = store.scan(record::forks(), Order::Ascending, usize::MAX).await.unwrap();
+        let forks: Vec<_> = forks.iter().map(|entry| record::from_fork(entry).unwrap()).collect();
+        assert_eq!(forks, [(address(None).namespace, version, 1_000)]);
+    }
+}

@@ -29,6 +29,18 @@ fn no_update_is_lost_between_reading_and_writing() {
     check_that_nothing_is_lost(&ledger, "mode=memory");
 }
 
+/// Nothing of its storage is in memory yet, so each reading waits for the store, and may have its answer at any moment.
+#[test]
+fn no_update_is_lost_in_an_object_that_has_just_woken() {
+    let ledger = Ledger::start();
+    for object in 0..150 {
+        let sums = at_once(8, |_| ledger.tell(&format!("/object-{object}/add?mode=get-get-put")));
+        let mut sums: Vec<usize> = sums.iter().map(|sum| sum.parse().expect("a number")).collect();
+        sums.sort_unstable();
+        assert!(sums.iter().copied().eq(1..=8), "object {object}: {sums:?}");
+    }
+}
+
 #[test]
 fn no_update_is_lost_when_storage_is_read_after_a_fetch() {
     let ledger = Ledger::start();
@@ -176,6 +188,8 @@ fn work_after_the_answer_keeps_the_object_in_memory() {
     assert_eq!(ledger.view("a")["live"], true);
     // Asked at the store: a call would keep it in memory.
     until("the work in the background", || (ledger.view("a")["epoch"] == 1).then_some(()));
+    // When it is done nothing keeps the object any longer.
+    until("the object leaves", || (ledger.view("a")["live"] == false).then_some(()));
     assert_eq!(ledger.value("a", "background").as_deref(), Some("done"));
 }
 
