@@ -12,6 +12,7 @@
 mod harness;
 
 mod api_robustness;
+mod assignment;
 mod cli;
 mod cli_config;
 mod cli_faults;
