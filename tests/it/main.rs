@@ -39,6 +39,7 @@ mod routing;
 mod secrets;
 mod services;
 mod slow_upload;
+mod storm;
 mod streaming;
 mod tail;
 mod tidy;
