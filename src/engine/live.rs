@@ -427,7 +427,10 @@ impl Life<'_> {
             accessor.with(|mut store| store.as_context_mut().set_epoch_deadline(1));
             loop {
                 match mailbox.poll_turn(object, cx) {
-                    Poll::Ready(Some(event)) => running.push(self.serve_03(accessor, guest, this, event)),
+                    Poll::Ready(Some(event)) => match self.begin_03(accessor, guest, this, event) {
+                        Ok(rest) => running.push(rest),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    },
                     Poll::Ready(None) => return Poll::Ready(Ok(())),
                     Poll::Pending => break,
                 }
@@ -447,14 +450,15 @@ impl Life<'_> {
         .await
     }
 
-    /// Runs one event. An error is a trap, and the end of the object.
-    async fn serve_03(
-        &self,
-        accessor: &Accessor<State>,
+    /// Hands one event to the guest. That has happened when this returns, so that the turn which the event begins cannot end
+    /// before it: what comes of it is a future. An error is a trap, and the end of the object.
+    fn begin_03<'a>(
+        &'a self,
+        accessor: &'a Accessor<State>,
         guest: &worker::Worker,
         this: ResourceAny,
         event: Event,
-    ) -> wasmtime::Result<()> {
+    ) -> wasmtime::Result<BoxFuture<'a, wasmtime::Result<()>>> {
         let Event { work, call } = event;
         let object = self.object;
         let presence = object.enter();
@@ -474,26 +478,30 @@ impl Life<'_> {
                     let request = view.table.push(request)?;
                     Ok((func.start_call_concurrent(&mut store, (this, request))?, io))
                 })?;
-                let (result,) = func.finish_call_concurrent(accessor, queued).await?;
-                drop(seat);
-                let answer = accessor.with(|mut store| -> wasmtime::Result<_> {
-                    let state = store.data_mut();
-                    call.set_memory_bytes(state.limiter.memory_bytes());
-                    Ok(match result {
-                        Ok(response) => {
-                            let response = state.http().table.delete(response)?;
-                            let response = response.into_http(&mut store, io);
-                            response.map_err(|error| Failure::GuestError(failure::one_line(&error)))
-                        }
-                        Err(code) => Err(Failure::GuestError(format!("{code:?}"))),
-                    })
-                })?;
-                self.answer(answer, &method, &call, presence, reply).await;
+                Ok(async move {
+                    let (result,) = func.finish_call_concurrent(accessor, queued).await?;
+                    drop(seat);
+                    let answer = accessor.with(|mut store| -> wasmtime::Result<_> {
+                        let state = store.data_mut();
+                        call.set_memory_bytes(state.limiter.memory_bytes());
+                        Ok(match result {
+                            Ok(response) => {
+                                let response = state.http().table.delete(response)?;
+                                let response = response.into_http(&mut store, io);
+                                response.map_err(|error| Failure::GuestError(failure::one_line(&error)))
+                            }
+                            Err(code) => Err(Failure::GuestError(format!("{code:?}"))),
+                        })
+                    })?;
+                    self.answer(answer, &method, &call, presence, reply).await;
+                    Ok(())
+                }
+                .boxed())
             }
             Work::Alarm { reply } => {
                 let Some(alarm) = object.storage.ring(self.keeping.clock.now_ms()) else {
                     let _ = reply.send(Rung::Nothing);
-                    return Ok(());
+                    return Ok(std::future::ready(Ok(())).boxed());
                 };
                 let func = live_object.func_alarm();
                 let info = worker::exports::sluice::worker::durable_object::AlarmInfo {
@@ -504,12 +512,15 @@ impl Life<'_> {
                     store.data_mut().current.enter(&call);
                     func.start_call_concurrent(&mut store, (this, info))
                 })?;
-                let (result,) = func.finish_call_concurrent(accessor, queued).await?;
-                drop(seat);
-                self.rung(alarm, result, reply).await;
+                Ok(async move {
+                    let (result,) = func.finish_call_concurrent(accessor, queued).await?;
+                    drop((seat, presence));
+                    self.rung(alarm, result, reply).await;
+                    Ok(())
+                }
+                .boxed())
             }
         }
-        Ok(())
     }
 
     // --- guests of WASI 0.2 ---
