@@ -27,6 +27,7 @@ list_examples() {
         grep -q '^\[workspace\]' "$manifest" || dirname "$manifest"
     done)
 }
+list_javascript() { (cd "$examples" && for manifest in */package.json; do dirname "$manifest"; done); }
 list_tests() { (cd "$tests" && for file in p?/guests/*.rs wat/*.wat; do basename "${file%.*}"; done); }
 
 # Sets `kind`, `package`, `sources` (what the guest is made of) and `artefact` (where it goes).
@@ -38,7 +39,7 @@ describe() {
         sources=("$examples"/{Cargo.toml,Cargo.lock,"$name"/{Cargo.toml,src}} "$root/wit")
     elif [[ -f $examples/$name/package.json ]]; then
         kind=javascript package=$name
-        sources=("$examples/$name"/{package.json,build.mjs,hello.js} "$root/wit/sluice-worker-p2")
+        sources=("$examples/$name"/{package.json,*.mjs,*.js} "$root/wit/sluice-worker-p2")
     elif [[ -n $with_tests && -f $tests/wat/$name.wat ]]; then
         kind=text package=wat artefact=$tests/dist/$name.wat
         sources=("$tests/wat/$name.wat")
@@ -49,7 +50,7 @@ describe() {
         [[ $name != preview1 ]] || kind=preview1
         sources=("$tests"/{Cargo.toml,Cargo.lock,"$package"/{Cargo.toml,src}} "$file")
     else
-        die "there is no guest '$name'. There are: $(list_examples | xargs) hello-js${with_tests:+ $(list_tests | xargs)}"
+        die "there is no guest '$name'. There are: $(list_examples | xargs) $(list_javascript | xargs)${with_tests:+ $(list_tests | xargs)}"
     fi
 }
 

@@ -28,6 +28,7 @@ use crate::ingress::listener;
 use crate::ingress::respond;
 use crate::ingress::serve::{Door, Overrides, VersionHeader};
 use crate::kv::Kv;
+use crate::objects::{self, Objects};
 use crate::observe::writer::LineWriter;
 use crate::observe::{self, LineForm, Observer};
 use crate::store::{self, SqliteStore, Store};
@@ -60,6 +61,7 @@ pub struct Settings {
     /// A request log that has grown to this is put aside.
     pub request_log_bytes_max: u64,
     pub guest_memory_bytes: u64,
+    pub objects: objects::Settings,
     /// How long requests may go on after the node was told to stop.
     pub drain: Duration,
     pub instance_slots: Option<u32>,
@@ -123,6 +125,8 @@ struct Tasks {
     controlling: JoinHandle<()>,
     sweeping: JoinHandle<io::Result<()>>,
     sweeping_kv: JoinHandle<()>,
+    objects: Arc<Objects>,
+    background: Vec<JoinHandle<()>>,
 }
 
 impl Settings {
@@ -141,6 +145,7 @@ impl Settings {
             request_log: None,
             request_log_bytes_max: limits::REQUEST_LOG_BYTES_MAX,
             guest_memory_bytes: limits::GUEST_MEMORY_BYTES,
+            objects: objects::Settings::default(),
             drain: Duration::from_secs(30),
             instance_slots: None,
         }
@@ -191,13 +196,22 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let token = token(&settings)?;
     let port: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
     let kv = Kv::new(Arc::clone(&port), Arc::clone(&clock));
+    let objects_port = Arc::clone(&port);
     let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
     let observer = Observer::new(Arc::clone(&clock), request_log(&settings)?);
     reopen_at_hangup(&settings, &observer);
     let outbound = Arc::new(Outbound::new(settings.outbound.clone()));
     let fleet = fleet(&settings, &catalog, &outbound, &kv, &observer)?;
-    let dispatcher =
-        Dispatcher::new(Arc::clone(&catalog), Arc::clone(&fleet), Arc::clone(&observer), clock, respond::failed);
+    let objects =
+        Objects::new(Arc::clone(&catalog), Arc::clone(&fleet), objects_port, Arc::clone(&clock), settings.objects);
+    let dispatcher = Dispatcher::new(
+        Arc::clone(&catalog),
+        Arc::clone(&fleet),
+        Arc::clone(&observer),
+        Arc::clone(&objects),
+        clock,
+        respond::failed,
+    );
 
     let (data_listener, data) = bind("requests", settings.listen).await?;
     let (control_listener, control) = bind("the control API", settings.control_listen).await?;
@@ -209,7 +223,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         settings.overrides.unwrap_or(if data.ip().is_loopback() { Overrides::Any } else { Overrides::Token });
     let door = Door {
         catalog: Arc::clone(&catalog),
-        dispatcher,
+        dispatcher: Arc::clone(&dispatcher),
         observer: Arc::clone(&observer),
         default_worker,
         version_header: if settings.version_header { VersionHeader::Send } else { VersionHeader::Omit },
@@ -219,8 +233,10 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let api = control::Api {
         catalog: Arc::clone(&catalog),
         kv: Arc::clone(&kv),
+        objects: Arc::clone(&objects),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
+        repeats: control::Repeats::default(),
         data_addr: data,
         control_addr: control,
         tails: Arc::clone(&observer.tails),
@@ -234,7 +250,12 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
-    let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv };
+    let background = vec![
+        tokio::spawn(Objects::review_forever(Arc::downgrade(&objects))),
+        tokio::spawn(Objects::tidy_forever(Arc::downgrade(&objects))),
+        tokio::spawn(Objects::ring_forever(Arc::downgrade(&objects), dispatcher)),
+    ];
+    let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background };
     Ok(Running { data, control, token, override_token, overrides, observer, tasks, store, addresses_file })
 }
 
@@ -248,6 +269,7 @@ fn fleet(
     let engines = Engines::new(engines::Settings {
         guest_memory_bytes: settings.guest_memory_bytes,
         instances: settings.instance_slots.unwrap_or(limits::INSTANCES),
+        objects: settings.objects.live,
     });
     let engines = Arc::new(engines.map_err(|error| Error::Engines(format!("{error:#}")))?);
     let folder = settings.data_dir.join("artifacts");
@@ -268,9 +290,11 @@ impl Running {
     /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(&self.addresses_file);
-        let Tasks { stop_data, stop_control, serving, mut controlling, sweeping, sweeping_kv } = self.tasks;
+        let Tasks { stop_data, stop_control, serving, mut controlling, sweeping, sweeping_kv, objects, background } =
+            self.tasks;
         stop_data.cancel();
         let _ = serving.await;
+        objects.stop().await;
         // After the last request's record, which those who watch are to see.
         self.observer.tails.end_all();
         stop_control.cancel();
@@ -282,6 +306,7 @@ impl Running {
         }
         sweeping.abort();
         sweeping_kv.abort();
+        background.iter().for_each(JoinHandle::abort);
         let observer = Arc::clone(&self.observer);
         let flush = move || observer.request_log.iter().for_each(|log| log.writer.flush());
         let _ = tokio::task::spawn_blocking(flush).await;

@@ -13,22 +13,30 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either};
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::sync::oneshot;
 
 use crate::catalog::{Catalog, WorkerView};
 use crate::clock::{self, Clock};
 use crate::domain::decision::{Decision, Reason, Wish, decide};
 use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::limits::{ALARM_WALL_MAX, OBJECT_DELIVERIES_MAX};
+use crate::domain::object::{ClassName, ObjectNamespaceId};
 use crate::domain::outcome::{Blame, Conclusion, Outcome};
 use crate::domain::version::Version;
 use crate::engine::failure::Failure;
 use crate::engine::fleet::Fleet;
+use crate::engine::live::{Fetched, Rung};
 use crate::engine::response::Promised;
 use crate::host::Body;
 use crate::host::call::{Call, Lineage};
 use crate::host::logs::{self, Stream};
-use crate::host::ports::{CallError, WorkerCaller};
+use crate::host::object::{Address, Reset};
+use crate::host::ports::{CallError, Callers, ObjectCaller, ObjectError, ObjectTarget, WorkerCaller};
+use crate::objects::alarms::{Ended, Ringer};
+use crate::objects::home::{Home, Over};
+use crate::objects::{self, Objects};
 use crate::observe::Observer;
 use crate::observe::metrics::{Sample, VersionMetrics};
 use crate::observe::record::{Heard, Line, Record, RequestId, VersionRef};
@@ -66,6 +74,7 @@ pub struct Dispatcher {
     catalog: Arc<Catalog>,
     fleet: Arc<Fleet>,
     observer: Arc<Observer>,
+    objects: Arc<Objects>,
     clock: Arc<dyn Clock>,
     render: Render,
     /// Itself: calls between workers outlive the borrow that they are made by.
@@ -97,10 +106,17 @@ impl Dispatcher {
         catalog: Arc<Catalog>,
         fleet: Arc<Fleet>,
         observer: Arc<Observer>,
+        objects: Arc<Objects>,
         clock: Arc<dyn Clock>,
         render: Render,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self { catalog, fleet, observer, clock, render, this: Weak::clone(this) })
+        let dispatcher = Arc::new_cyclic(|this| {
+            let this = Weak::clone(this);
+            Self { catalog, fleet, observer, objects, clock, render, this }
+        });
+        let callers: Arc<dyn Callers> = Arc::<Self>::clone(&dispatcher);
+        dispatcher.objects.introduce(Arc::downgrade(&callers));
+        dispatcher
     }
 
     /// Answers `request` with a version of `worker`. There is always an answer (`R2`): what fails becomes one.
@@ -138,14 +154,18 @@ impl Dispatcher {
         worker: &Arc<WorkerView>,
         wanted: Wanted,
         request: http::Request<Body>,
-        lineage: Lineage,
+        mut lineage: Lineage,
         open: &mut Open,
     ) -> Result<http::Response<Body>, Error> {
         let (version, reason) = choose(worker, wanted, request.headers())?;
+        if let Wanted::Preview(version) = wanted {
+            // What it calls of this worker's objects are copies of its own (E19).
+            lineage.fork = Some(version);
+        }
         open.decision = Some(Decision { version: version.id, reason });
         open.version = Some(Arc::clone(&version));
-        let workers: Arc<dyn WorkerCaller> = Arc::<Self>::clone(self);
-        let engine = self.fleet.ready(&worker.name, &version, &workers).await?;
+        let callers: Arc<dyn Callers> = Arc::<Self>::clone(self);
+        let engine = self.fleet.ready(&worker.name, &version, &callers).await?;
         open.metrics = Some(Arc::clone(&engine.metrics));
         let call = Arc::new(Call::new(lineage, engine.limits()));
         open.call = Some(Arc::clone(&call));
@@ -212,6 +232,195 @@ impl WorkerCaller for Dispatcher {
         }
         .boxed()
     }
+}
+
+// === objects ===
+
+/// What an event for an object is, to whoever reads its record.
+const ALARM: &str = "ALARM";
+
+impl ObjectCaller for Dispatcher {
+    fn namespace(&self, worker: &WorkerName, class: &ClassName) -> Result<ObjectNamespaceId, String> {
+        self.objects.namespace(worker, class)
+    }
+
+    fn send(
+        &self,
+        target: ObjectTarget,
+        request: http::Request<Body>,
+        lineage: Lineage,
+    ) -> BoxFuture<'static, BoxFuture<'static, Result<http::Response<Body>, ObjectError>>> {
+        let Some(this) = self.this.upgrade() else {
+            return async { async { Err(objects::stopping()) }.boxed() }.boxed();
+        };
+        async move {
+            let (placed, has_place) = oneshot::channel();
+            let mut answer = async move { this.call_object(target, request, lineage, placed).await }.boxed();
+            // Until the object has the request in its queue, or it is known that it never will.
+            match futures_util::future::select(answer.as_mut(), has_place).await {
+                Either::Left((result, _)) => std::future::ready(result).boxed(),
+                Either::Right(_) => answer,
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Dispatcher {
+    /// Brings `request` to an object, and to the next instance of it if one ended before it had begun with it (`DOU-6`).
+    async fn call_object(
+        self: Arc<Self>,
+        target: ObjectTarget,
+        request: http::Request<Body>,
+        lineage: Lineage,
+        placed: oneshot::Sender<()>,
+    ) -> Result<http::Response<Body>, ObjectError> {
+        let worker = self.objects.assignment(&target.address)?.worker;
+        let mut open = Open::new(&self, &worker, &request, &lineage);
+        let result = self.fetch_of_object(&target, request, lineage, placed, &mut open).await;
+        match result {
+            Ok(response) => {
+                open.status = Some(response.status().as_u16());
+                let (head, body) = response.into_parts();
+                let promised = Promised::of(&open.method, &head, &body);
+                let body = Answered { body: Content::Guest(body), promised, open };
+                Ok(http::Response::from_parts(head, http_body_util::BodyExt::boxed_unsync(body)))
+            }
+            Err(error) => {
+                open.failure = Some(conclusion_of(&error));
+                Err(error)
+            }
+        }
+    }
+
+    async fn fetch_of_object(
+        &self,
+        target: &ObjectTarget,
+        mut request: http::Request<Body>,
+        lineage: Lineage,
+        placed: oneshot::Sender<()>,
+        open: &mut Open,
+    ) -> Result<http::Response<Body>, ObjectError> {
+        if lineage.waiting_objects.contains(&target.address) {
+            return Err(objects::waits_for_itself());
+        }
+        let mut placed = Some(placed);
+        let mut last = objects::overloaded("Durable Object could not be reached: it is reset again and again.");
+        for _ in 0..OBJECT_DELIVERIES_MAX {
+            let home = self.objects.home(target).await?;
+            let call = open.account_at(&home, &lineage);
+            let fetched = match home.fetch(request, &call) {
+                Ok(fetched) => fetched,
+                Err(Ok(back)) => {
+                    request = back;
+                    continue;
+                }
+                Err(Err(error)) => return Err(error),
+            };
+            if let Some(placed) = placed.take() {
+                let _ = placed.send(());
+            }
+            match fetched.await {
+                Ok(Fetched::Answered(answer)) => {
+                    home.note_progress();
+                    return answer.map_err(|failure| {
+                        call.conclude(failure.conclusion());
+                        objects::remote(&failure)
+                    });
+                }
+                Ok(Fetched::NotBegun(back)) => {
+                    let over = home.over().await;
+                    last = over.to_error(false);
+                    if !last.retryable {
+                        return Err(last);
+                    }
+                    request = back;
+                }
+                Err(_) => return Err(home.over().await.to_error(true)),
+            }
+        }
+        Err(last)
+    }
+
+    async fn ring_object(self: Arc<Self>, address: Address) -> Ended {
+        let Ok(assignment) = self.objects.assignment(&address) else { return Ended::Lost(None) };
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = http::uri::PathAndQuery::try_from(format!("/{}", address.id)).ok();
+        let mut event = http::Request::new(empty());
+        *event.uri_mut() = http::Uri::from_parts(uri).unwrap_or_default();
+        if let Ok(method) = http::Method::from_bytes(ALARM.as_bytes()) {
+            *event.method_mut() = method;
+        }
+        let lineage = Lineage::of_itself(address.fork);
+        let mut open = Open::new(&self, &assignment.worker, &event, &lineage);
+        let target = ObjectTarget { address, name: None };
+        let home = match self.objects.home(&target).await {
+            Ok(home) => home,
+            Err(error) => {
+                open.failure = Some(conclusion_of(&error));
+                return Ended::Lost(None);
+            }
+        };
+        let call = open.account_at(&home, &lineage);
+        let Ok(rung) = tokio::time::timeout(ALARM_WALL_MAX, home.ring(&call)).await else {
+            home.object.reset(Reset::AlarmTooLong);
+            home.over().await;
+            open.failure = Some(conclusion_of(&Over::Reset(Reset::AlarmTooLong).to_error(true)));
+            return Ended::Lost(Some(Reset::AlarmTooLong));
+        };
+        open.whole = true;
+        match rung {
+            Ok(Rung::Ran(Ok(()))) => {
+                home.note_progress();
+                (open.status, open.whole) = (Some(200), true);
+                Ended::Noted
+            }
+            Ok(Rung::Ran(Err(message))) => {
+                home.note_progress();
+                open.failure = Some(Conclusion {
+                    outcome: Outcome::Exception,
+                    blame: Some(Blame::Guest),
+                    message: format!("the alarm failed: {message}"),
+                });
+                Ended::Noted
+            }
+            Ok(Rung::Nothing) => {
+                open.status = Some(200);
+                Ended::Nothing
+            }
+            Ok(Rung::NotBegun) | Err(_) => {
+                let begun = rung.is_err();
+                let over = home.over().await;
+                open.failure = Some(conclusion_of(&over.to_error(begun)));
+                Ended::Lost(over.reset_of_guest())
+            }
+        }
+    }
+}
+
+impl Ringer for Dispatcher {
+    fn ring(&self, address: Address) -> BoxFuture<'static, Ended> {
+        match self.this.upgrade() {
+            Some(this) => this.ring_object(address).boxed(),
+            None => async { Ended::Lost(None) }.boxed(),
+        }
+    }
+}
+
+fn empty() -> Body {
+    use http_body_util::BodyExt as _;
+    http_body_util::Empty::new().map_err(|never: std::convert::Infallible| match never {}).boxed_unsync()
+}
+
+/// What the record of an object's event says of an error.
+fn conclusion_of(error: &ObjectError) -> Conclusion {
+    let (outcome, blame) = match (error.remote, error.overloaded) {
+        (true, _) => (Outcome::Exception, Blame::Guest),
+        (false, true) => (Outcome::Unknown, Blame::Host),
+        (false, false) if error.reset => (Outcome::Canceled, Blame::Host),
+        (false, false) => (Outcome::Exception, Blame::Caller),
+    };
+    Conclusion { outcome, blame: Some(blame), message: error.message.clone() }
 }
 
 // === impl Answered ===
@@ -312,6 +521,20 @@ impl Open {
             failure: None,
             whole: false,
         }
+    }
+
+    /// The account of an object's event at `home`.
+    fn account_at(&mut self, home: &Home, lineage: &Lineage) -> Arc<Call> {
+        self.decision = Some(Decision { version: home.version.id, reason: Reason::Object });
+        self.version = Some(Arc::clone(&home.version));
+        self.metrics = Some(Arc::clone(&home.engine.metrics));
+        let mut lineage = lineage.clone();
+        if home.takes_one_by_one() {
+            lineage.waiting_objects.push(home.address);
+        }
+        let call = Arc::new(Call::new(lineage, home.engine.limits()));
+        self.call = Some(Arc::clone(&call));
+        call
     }
 
     fn fail(&mut self, error: &Error) {

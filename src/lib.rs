@@ -75,6 +75,8 @@ pub mod host;
 
 pub mod engine;
 
+pub mod objects;
+
 pub mod dispatch;
 
 pub mod control;

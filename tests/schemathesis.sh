@@ -39,8 +39,10 @@ done
 origin=http://$(sed 's/.*"control":"\([^"]*\)".*/\1/' "$folder/data/addresses.json")
 token=$(cat "$folder/data/token")
 
-# A worker to call things on: half of the calls would end at "no such worker" otherwise.
-scripts=$origin/client/v4/accounts/local/workers/scripts
+# A worker and a KV namespace to call things on: half of the calls would end at "there is no such thing" otherwise.
+account=$origin/client/v4/accounts/local
+scripts=$account/workers/scripts
+id_of() { sed 's/.*"id":"\([^"]*\)".*/\1/'; }
 module='(component (core module $m (func (export "f"))) (core instance (instantiate $m)))'
 printf '%s' "$module" >"$folder/worker.wat"
 example=guest-examples/dist/hello.wasm
@@ -49,6 +51,9 @@ for name in a hello; do
     curl -sS -o /dev/null -X PUT -H "Authorization: Bearer $token" "$scripts/$name" \
         -F 'metadata={"main_module":"worker.wasm"};type=application/json' -F "worker.wasm=@$example;type=application/wasm"
 done
+
+namespace=$(curl -sS -H "Authorization: Bearer $token" "$account/storage/kv/namespaces" -d '{"title":"known"}' | id_of)
+curl -sS -o /dev/null -X PUT -H "Authorization: Bearer $token" "$account/storage/kv/namespaces/$namespace/values/0" -d 'value'
 
 # What the description cannot say (a share must name a version that exists) makes many calls a refusal, so it is not held
 # against the API that it refuses what the description allows.
@@ -59,10 +64,11 @@ run() {
         --max-time "$seconds" --continue-on-failure --generation-database none --no-color "${@:2}"
 }
 status=0
-printf '[parameters]\n"path.name" = "hello"\n' >"$folder/known.toml"
+printf '[parameters]\n"path.name" = "hello"\n"path.namespace" = "%s"\n' "$namespace" >"$folder/known.toml"
 : >"$folder/any.toml"
-echo "== calls on a worker that is there"
-run "$folder/known.toml" --exclude-operation-id deleteWorker --exclude-operation-id deleteService "$@" || status=$?
+echo "== calls on a worker and a namespace that are there"
+run "$folder/known.toml" --exclude-operation-id deleteWorker --exclude-operation-id deleteService \
+    --exclude-operation-id deleteNamespace "$@" || status=$?
 echo "== calls on any"
 run "$folder/any.toml" "$@" || status=$?
 

@@ -109,6 +109,7 @@ impl Catalog {
         let worker = load::worker(&*snapshot, &self.sealer, name, view.worker(name)).await?;
         let doomed = load::doomed(&*snapshot).await?;
         self.view.store(Arc::new(view.with(name, worker, doomed)));
+        self.changed.send_replace(());
         Ok(())
     }
 
@@ -117,6 +118,7 @@ impl Catalog {
         let snapshot = self.store.snapshot().await.map_err(load::reading)?;
         let view = load::view(&*snapshot, &self.sealer, &self.view.load_full()).await?;
         self.view.store(Arc::new(view));
+        self.changed.send_replace(());
         Ok(())
     }
 

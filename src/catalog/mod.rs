@@ -36,7 +36,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::clock::Clock;
 use crate::domain::module::ModuleDigest;
@@ -87,6 +87,8 @@ pub struct Catalog {
     sealer: Sealer,
     modules: ModuleStore,
     view: ArcSwap<View>,
+    /// Told of each new view.
+    changed: watch::Sender<()>,
     /// Held from a decision to its view: see the module's documentation.
     turn: Mutex<()>,
 }
@@ -111,7 +113,15 @@ impl Catalog {
         for digest in modules.missing(&live) {
             tracing::error!(path = %modules.path(digest).display(), "a module is missing: the versions that have it cannot run");
         }
-        Ok(Arc::new(Self { store, clock, sealer, modules, view: ArcSwap::from_pointee(view), turn: Mutex::new(()) }))
+        Ok(Arc::new(Self {
+            store,
+            clock,
+            sealer,
+            modules,
+            view: ArcSwap::from_pointee(view),
+            changed: watch::Sender::new(()),
+            turn: Mutex::new(()),
+        }))
     }
 
     /// The present. It never waits, and never changes under whoever holds it.
@@ -124,6 +134,12 @@ impl Catalog {
     #[must_use]
     pub fn glance(&self) -> arc_swap::Guard<Arc<View>> {
         self.view.load()
+    }
+
+    /// Told of each change of what is deployed, when the new view is there.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// The modules' files.

@@ -11,6 +11,7 @@ use super::fault::{Fault, failed, usage};
 use super::project::Selection;
 use crate::app;
 use crate::control::wire::Addresses;
+use crate::domain::limits::LIVE_OBJECTS_MAX;
 
 /// The folder of a node, unless `--data-dir` says otherwise.
 pub const DATA_DIR: &str = ".sluice";
@@ -169,6 +170,17 @@ pub fn apply(args: &NodeArgs, settings: &mut app::Settings) -> Result<(), Fault>
     }
     if args.instance_slots.is_some() {
         settings.instance_slots = args.instance_slots;
+    }
+    if let Some(text) = &args.object_idle {
+        let idle = parse_duration(text);
+        settings.objects.idle =
+            idle.ok_or_else(|| usage(format!("--object-idle {text}: expected a time such as 10s")))?;
+    }
+    if let Some(count) = args.live_objects {
+        if !(1..=LIVE_OBJECTS_MAX).contains(&count) {
+            return Err(usage(format!("--live-objects {count}: expected a number from 1 to {LIVE_OBJECTS_MAX}")));
+        }
+        settings.objects.live = count;
     }
     Ok(())
 }

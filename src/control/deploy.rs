@@ -11,7 +11,7 @@ use crate::control::fault::{Code, Fault, Outcome};
 use crate::control::read::existing;
 use crate::control::request::{Caller, Params, Query, json};
 use crate::control::shape::{self, Answer};
-use crate::control::{Api, wire};
+use crate::control::{Api, objects, wire};
 use crate::domain::deployment::{CodeUpdate, Deployment};
 use crate::domain::id::{DeploymentId, VersionId};
 use crate::domain::version;
@@ -61,7 +61,14 @@ pub(super) async fn create(
         .deploy(&worker, wish)
         .await
         .map_err(|error| Fault::from(error).recoded(Code::VersionUnknown, Code::Deployment))?;
-    let facts = wire::DeploymentFacts { moved_slots: deployed.moved_slots, ..Default::default() };
+    let objects = match (mode, api.catalog.view().worker(&worker)) {
+        (ApplyMode::DryRun, Some(worker)) => {
+            let plan = api.objects.plan(worker, &deployed.deployment.allotment).await;
+            Some(objects::plan(plan.map_err(|fault| objects::store_failed(&fault))?))
+        }
+        _ => None,
+    };
+    let facts = wire::DeploymentFacts { moved_slots: deployed.moved_slots, objects, ..Default::default() };
     let answer = Answer::of(shape::deployment(&deployed.deployment, Some(facts)));
     Ok(match mode {
         ApplyMode::Commit => answer.tagged(Some(deployed.deployment.id.to_string())),

@@ -103,6 +103,7 @@ codes! {
     TooManyTails = 95022, TOO_MANY_REQUESTS;
     NoWebSocket = 95023, BAD_REQUEST;
     RouteUnknown = 95024, NOT_FOUND;
+    ObjectUnknown = 95025, NOT_FOUND;
 }
 
 impl Fault {

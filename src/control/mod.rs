@@ -16,6 +16,7 @@ use axum::routing::{any, delete, get, patch, post, put};
 
 use crate::catalog::Catalog;
 use crate::kv::Kv;
+use crate::objects::Objects;
 use crate::observe::tail::Tails;
 
 mod account;
@@ -28,9 +29,11 @@ mod fault;
 mod kv;
 mod metadata;
 mod migration;
+mod objects;
 mod parts;
 mod prover;
 mod read;
+mod repeat;
 mod request;
 mod secrets;
 mod shape;
@@ -45,13 +48,17 @@ mod tests;
 
 pub use door::Token;
 pub use prover::Prover;
+pub use repeat::Repeats;
 
 /// What the API stands on: the lead hands it over once, in `app`.
 pub struct Api {
     pub catalog: Arc<Catalog>,
     pub kv: Arc<Kv>,
+    pub objects: Arc<Objects>,
     pub prover: Arc<dyn Prover>,
     pub token: Token,
+    /// Uploads that may come again.
+    pub repeats: Repeats,
     /// Where workers answer: its port is in the URLs that are told.
     pub data_addr: SocketAddr,
     /// Where this API listens: whose `Host` it takes.
@@ -103,6 +110,9 @@ fn workers() -> Router<Arc<Api>> {
         .route(&at("/scripts/{name}/deployments"), get(deploy::list).post(deploy::create))
         .route(&at("/scripts/{name}/deployments/{deployment}"), get(deploy::get).delete(deploy::delete))
         .route(&at("/scripts/{name}/explain"), get(explain::one).post(explain::many))
+        .route(&at("/scripts/{name}/objects"), get(objects::list))
+        .route(&at("/scripts/{name}/objects/{class}/{object}"), get(objects::view).delete(objects::delete))
+        .route(&at("/scripts/{name}/objects/{class}/{object}/reset"), post(objects::reset))
         .route(&at("/scripts/{name}/settings"), get(read::settings))
         .route(&at("/scripts/{name}/script-settings"), get(triggers::settings).patch(triggers::patch_settings))
         .route(&at("/scripts/{name}/secrets"), get(secrets::list).put(secrets::put))

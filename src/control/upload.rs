@@ -2,7 +2,8 @@
 //!
 //! Nothing is stored before the proof (`V2`). While it runs, reads, deployments and traffic go on: no lock is held, and the
 //! catalog refuses a configuration that was resolved against a version that is not the latest any more (`UPL-6`); then it is
-//! resolved again, and proven again only if that changed it.
+//! resolved again, and proven again only if that changed it. A client that goes away before the version is stored ends its
+//! upload; what is known of one that comes again is in [`repeat`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use axum::body::Body;
 use axum::extract::State;
 use http::HeaderMap;
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use crate::catalog::{self, AndDeploy, CreateWorker, NewVersion, Published, Resolved};
 use crate::control::fault::{Code, Fault, Outcome};
@@ -18,7 +20,7 @@ use crate::control::metadata::{Call, Metadata};
 use crate::control::parts::{self, Module, Parts, plain, shown};
 use crate::control::request::{Caller, Params, Query};
 use crate::control::shape::{self, Answer};
-use crate::control::{Api, kv, wire};
+use crate::control::{Api, kv, repeat, wire};
 use crate::domain::config::{Config, Inheritance};
 use crate::domain::id::WorkerName;
 use crate::domain::module::ModuleDigest;
@@ -45,7 +47,7 @@ pub(super) async fn put(
         api.catalog.create_draft(&worker).await?;
         return Ok(Answer::of(draft_answer(&api, &worker)).noting(upload.metadata.notes));
     }
-    let (done, mut notes) = publish(&api, &worker, upload, inheritance(&query), provenance, Call::Deploy).await?;
+    let (done, mut notes) = publish_once(&api, &worker, upload, inheritance(&query), provenance).await?;
     let view = api.catalog.view();
     let Some(record) = view.worker(&worker) else { return Err(gone(&worker)) };
     let version = shape::version(record, &done.published.version, api.data_addr);
@@ -87,7 +89,7 @@ pub(super) async fn post(
         return Err(catalog::Error::WorkerUnknown { worker }.into());
     }
     let upload = read(&api, &worker, Call::Version, &headers, body).await?;
-    let (done, notes) = publish(&api, &worker, upload, inheritance(&query), provenance, Call::Version).await?;
+    let (done, notes) = publish_once(&api, &worker, upload, inheritance(&query), provenance).await?;
     let view = api.catalog.view();
     let Some(record) = view.worker(&worker) else { return Err(gone(&worker)) };
     Ok(Answer::of(shape::version(record, &done.published.version, api.data_addr)).noting(notes))
@@ -95,8 +97,11 @@ pub(super) async fn post(
 
 /// An upload that arrived whole and can be read.
 struct Upload {
+    call: Call,
     metadata: Metadata,
     parts: Parts,
+    /// What the client calls it, if it may send it again.
+    key: Option<Vec<u8>>,
 }
 
 /// What an upload came to.
@@ -107,6 +112,7 @@ struct Done {
 }
 
 async fn read(api: &Api, worker: &WorkerName, call: Call, headers: &HeaderMap, body: Body) -> Outcome<Upload> {
+    let key = repeat::key(headers)?.map(<[u8]>::to_vec);
     let parts = parts::read(headers, body, api.catalog.modules().temp_dir()).await?;
     let metadata = Metadata::parse(&parts.metadata, worker, call)?;
     if metadata.body_part.is_some() {
@@ -122,7 +128,7 @@ async fn read(api: &Api, worker: &WorkerName, call: Call, headers: &HeaderMap, b
             ),
         ));
     }
-    Ok(Upload { metadata, parts })
+    Ok(Upload { call, metadata, parts, key })
 }
 
 impl Upload {
@@ -199,13 +205,45 @@ fn inheritance(query: &Query) -> Inheritance {
     if query.get("bindings_inherit") == Some("strict") { Inheritance::Strict } else { Inheritance::Lenient }
 }
 
+/// Publishes an upload, unless it is one that came before: then it is what that came to.
+async fn publish_once(
+    api: &Api,
+    worker: &WorkerName,
+    upload: Upload,
+    inheritance: Inheritance,
+    provenance: Provenance,
+) -> Outcome<(Done, Vec<String>)> {
+    let Some(key) = &upload.key else { return publish(api, worker, upload, inheritance, provenance, None).await };
+    let program = upload.program(worker)?.digest;
+    let identity = repeat::identity(key, worker, upload.call, &upload.parts.metadata, program);
+    let turn = api.repeats.turn(identity).await;
+    let Some(published) = turn.clone().filter(|before| is_still_there(api, worker, before)) else {
+        return publish(api, worker, upload, inheritance, provenance, Some(turn)).await;
+    };
+    let note = format!("this upload came before, by its `Idempotency-Key`: it is version {}", published.version.id);
+    // They may be what was left undone.
+    let settings = merged_settings(api, worker, &upload.metadata);
+    let mut notes = upload.metadata.notes;
+    notes.push(note);
+    Ok((Done { published, settings }, notes))
+}
+
+/// Whether the version is there, and live if it was deployed: else an answer that says so would be untrue.
+fn is_still_there(api: &Api, worker: &WorkerName, published: &Published) -> bool {
+    let view = api.catalog.view();
+    let Some(record) = view.worker(worker) else { return false };
+    let active = record.active.as_ref().map(|active| active.id);
+    let is_live = published.deployment.as_ref().is_none_or(|deployment| active == Some(deployment.id));
+    is_live && record.version(published.version.id).is_some()
+}
+
 async fn publish(
     api: &Api,
     worker: &WorkerName,
     upload: Upload,
     inheritance: Inheritance,
     provenance: Provenance,
-    call: Call,
+    mut turn: Option<repeat::Turn>,
 ) -> Outcome<(Done, Vec<String>)> {
     let module = upload.program(worker)?;
     let metadata = &upload.metadata;
@@ -233,7 +271,7 @@ async fn publish(
             annotations: metadata.annotations.clone(),
             provenance: provenance.clone(),
         };
-        let (deploy, create) = match call {
+        let (deploy, create) = match upload.call {
             Call::Version => (AndDeploy::No, CreateWorker::Refuse),
             Call::Deploy => {
                 let message = metadata.annotations.message.clone();
@@ -241,7 +279,9 @@ async fn publish(
                 (AndDeploy::Now { message, code_update: metadata.code_update, migration }, CreateWorker::Allow)
             }
         };
-        match api.catalog.publish(worker, version, deploy, create).await {
+        let (outcome, same_turn) = store(api, worker, version, deploy, create, turn.take()).await;
+        turn = same_turn;
+        match outcome {
             Ok(published) => {
                 let settings = merged_settings(api, worker, metadata);
                 return Ok((Done { published, settings }, upload.metadata.notes));
@@ -251,6 +291,35 @@ async fn publish(
         }
     }
     Err(catalog::Error::Conflict { worker: worker.clone() }.into())
+}
+
+/// Stores the version, and what became of it in the upload's turn. Runs to its end though the client goes away: whoever sends
+/// the same again waits for it.
+async fn store(
+    api: &Api,
+    worker: &WorkerName,
+    version: NewVersion,
+    deploy: AndDeploy,
+    create: CreateWorker,
+    turn: Option<repeat::Turn>,
+) -> (Result<Published, catalog::Error>, Option<repeat::Turn>) {
+    let Some(mut turn) = turn else { return (api.catalog.publish(worker, version, deploy, create).await, None) };
+    let (catalog, worker) = (Arc::clone(&api.catalog), worker.clone());
+    let storing = async move {
+        let outcome = catalog.publish(&worker, version, deploy, create).await;
+        if let Ok(published) = &outcome {
+            *turn = Some(published.clone());
+        }
+        (outcome, Some(turn))
+    };
+    match tokio::spawn(storing.in_current_span()).await {
+        Ok(stored) => stored,
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
 }
 
 /// The configuration, or all that is wrong with it and with the rest of the metadata.

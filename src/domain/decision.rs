@@ -33,6 +33,8 @@ pub enum Reason {
     Key,
     /// A draw.
     Random,
+    /// The event was for a Durable Object, which runs the version it is assigned (`GDO-1`).
+    Object,
 }
 
 /// Chooses the version of a request to `worker`: override, else key, else `draw` (`SEL-1`).
@@ -67,6 +69,7 @@ impl Reason {
             Self::Override => "override",
             Self::Key => "key",
             Self::Random => "random",
+            Self::Object => "object",
         }
     }
 }

@@ -81,6 +81,49 @@ pub const KV_BULK_BYTES_MAX: usize = 100 * 1000 * 1000;
 
 /// Characters of a class name.
 pub const CLASS_NAME_CHARS_MAX: usize = 255;
+/// Bytes of an object's key (`DOS-10`).
+pub const OBJECT_KEY_BYTES_MAX: usize = 2 * 1024;
+/// Bytes of a value (`DOS-10`).
+pub const OBJECT_VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Keys, or pairs, in one call of an object's storage (`DOS-1`).
+pub const OBJECT_KEYS_PER_CALL_MAX: usize = 128;
+/// Keys and values of one object together (`DOS-10`).
+pub const OBJECT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+/// Keys and values written with no await between them: they are one commit, which has a limit of its own.
+pub const OBJECT_BATCH_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Keys and values of one list: it is in memory twice, here and in the guest.
+pub const OBJECT_LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What of an object's storage is kept in memory while the object is, unless more of it waits to become durable.
+pub const OBJECT_CACHE_BYTES: usize = 1024 * 1024;
+/// Events that may wait for one object; the next is told that it is overloaded (`DOL-11`).
+pub const OBJECT_QUEUE_MAX: usize = 1_000;
+/// How long an event may wait before it is told that the object is overloaded (`DOL-11`).
+pub const OBJECT_QUEUE_WALL_MAX: Duration = Duration::from_secs(30);
+/// Wall time of an object's start (`DOL-6`).
+pub const OBJECT_OPEN_WALL_MAX: Duration = Duration::from_secs(30);
+/// How long an object without events stays in memory, unless `--object-idle` says otherwise (`DOL-2`).
+pub const OBJECT_IDLE: Duration = Duration::from_secs(10);
+/// How long one that goes on by itself does (`DOL-3`).
+pub const OBJECT_BACKGROUND_IDLE: Duration = Duration::from_secs(70);
+/// Objects in memory at once, unless `--live-objects` says otherwise: each takes mappings, of which a process has 65,530.
+pub const LIVE_OBJECTS: u32 = 2_000;
+/// From so many on memories are packed: without the address space that spares code its bounds checks, and without images that
+/// are mapped into them.
+pub const LIVE_OBJECTS_PACKED: u32 = 4_000;
+/// The most that `--live-objects` may say: more mappings than that a process has not.
+pub const LIVE_OBJECTS_MAX: u32 = 12_000;
+/// How long a version's own copy of its worker's objects is kept, which its version host makes (E19).
+pub const FORK_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Wall time of one run of an alarm (`ALM-2`).
+pub const ALARM_WALL_MAX: Duration = Duration::from_secs(15 * 60);
+/// Times that an alarm which failed is tried again (`ALM-4`).
+pub const ALARM_RETRIES_MAX: u32 = 6;
+/// Milliseconds until the first of them.
+pub const ALARM_RETRY_MS: u64 = 2_000;
+/// Alarms that ring at once.
+pub const ALARMS_AT_ONCE: usize = 64;
+/// Times that an event which an object had not begun is brought to the next instance (`DOU-6`).
+pub const OBJECT_DELIVERIES_MAX: u32 = 5;
 /// Classes of a worker, and names that its classes had before (Cloudflare: 500 classes for an account).
 pub const CLASSES_MAX: usize = 500;
 

@@ -8,6 +8,7 @@
 //! request is for. [`object`] names Durable Objects, [`class`] says which
 //! classes of them a worker has, and a [`migration`] changes that. [`limits`] holds every bound.
 
+pub mod alarm;
 pub mod allotment;
 pub mod class;
 pub mod config;

@@ -22,6 +22,8 @@ pub struct Settings {
     pub guest_memory_bytes: u64,
     /// Instances of each kind of guest at once (`--instances`).
     pub instances: u32,
+    /// Objects in memory at once (`--live-objects`): instances beside those.
+    pub objects: u32,
 }
 
 /// Everything that is made once for each kind of guest.
@@ -31,6 +33,8 @@ pub struct Kit {
     pub linker: Linker<State>,
     /// One permit for each instance that the pool can hold: instantiation itself never fails for want of room.
     pub slots: Arc<Semaphore>,
+    /// One permit for each object that the pool can hold beside those.
+    pub objects: Arc<Semaphore>,
     /// Requests that wait for a slot; while there are any, idle instances are given up.
     pub waiting: AtomicUsize,
 }
@@ -45,7 +49,11 @@ pub struct Engines {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { guest_memory_bytes: limits::GUEST_MEMORY_BYTES, instances: limits::INSTANCES }
+        Self {
+            guest_memory_bytes: limits::GUEST_MEMORY_BYTES,
+            instances: limits::INSTANCES,
+            objects: limits::LIVE_OBJECTS,
+        }
     }
 }
 
@@ -90,7 +98,8 @@ impl Kit {
         let mut linker = Linker::new(&engine);
         host::link(&mut linker, kind)?;
         let slots = Arc::new(Semaphore::new(settings.instances as usize));
-        Ok(Self { kind, engine, linker, slots, waiting: AtomicUsize::new(0) })
+        let objects = Arc::new(Semaphore::new(objects_of(kind, settings) as usize));
+        Ok(Self { kind, engine, linker, slots, objects, waiting: AtomicUsize::new(0) })
     }
 }
 
@@ -98,6 +107,17 @@ impl Kit {
 const CORE_INSTANCES_PER_COMPONENT: u32 = 40;
 const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 20;
+/// Objects are many, and address space has an end: what most components have, and one to spare.
+const MEMORIES_PER_OBJECT: u32 = 2;
+
+/// Objects that the pool of one kind has room for. The stacks of both are mapped from the start, and a process has only so many
+/// mappings: where there are many, they are of the kind that lives on few.
+fn objects_of(kind: GuestKind, settings: Settings) -> u32 {
+    match kind {
+        GuestKind::Wasi02 => settings.objects.min(limits::LIVE_OBJECTS),
+        GuestKind::Wasi03 => settings.objects,
+    }
+}
 
 fn config(kind: GuestKind, settings: Settings) -> Config {
     let mut config = Config::new();
@@ -109,17 +129,25 @@ fn config(kind: GuestKind, settings: Settings) -> Config {
     // Costs a 0.2 guest about 10 µs a request; a 0.3 guest cannot be without it.
     config.concurrency_support(kind == GuestKind::Wasi03);
     config.wasm_component_model_async(kind == GuestKind::Wasi03);
-    config.memory_init_cow(true);
+    let is_packed = settings.objects > limits::LIVE_OBJECTS_PACKED;
+    config.memory_init_cow(!is_packed);
+    if is_packed {
+        config.memory_reservation(settings.guest_memory_bytes);
+        config.memory_guard_size(64 * 1024);
+    }
 
-    let instances = settings.instances;
+    let (instances, objects) = (settings.instances, objects_of(kind, settings));
     let mut pool = PoolingAllocationConfig::new();
     // Room for as many as there can be of each, so that a place in the pool is room for any component: these are counters and
     // address space, not memory.
-    pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
-        .total_memories(instances.saturating_mul(MEMORIES_PER_COMPONENT))
-        .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
-        .total_stacks(instances)
+    let room = |for_one: u32, for_an_object: u32| {
+        instances.saturating_mul(for_one).saturating_add(objects.saturating_mul(for_an_object))
+    };
+    pool.total_component_instances(room(1, 1))
+        .total_core_instances(room(CORE_INSTANCES_PER_COMPONENT, CORE_INSTANCES_PER_COMPONENT))
+        .total_memories(room(MEMORIES_PER_COMPONENT, MEMORIES_PER_OBJECT))
+        .total_tables(room(TABLES_PER_COMPONENT, TABLES_PER_COMPONENT))
+        .total_stacks(room(1, 1))
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
         .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)

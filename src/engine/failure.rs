@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::domain::limits;
 use crate::domain::outcome::{Blame, Conclusion, Outcome};
+use crate::engine::metered::CpuExceeded;
+use crate::host::State;
 
 /// What went wrong between a request and its guest's response.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -68,4 +70,22 @@ impl Failure {
             Self::Overloaded | Self::NotReady(_) | Self::Instantiate(_) => Outcome::Unknown,
         }
     }
+}
+
+/// What an error of the guest's was: one of the limits, or what `other` makes of it.
+pub(super) fn classify(error: &wasmtime::Error, state: &State, other: fn(String) -> Failure) -> Failure {
+    if error.downcast_ref::<CpuExceeded>().is_some() {
+        return Failure::CpuTime(state.meter.budget());
+    }
+    if state.limiter.refused {
+        return Failure::Memory(state.limiter.memory_bytes_max());
+    }
+    other(one_line(error))
+}
+
+/// The cause of an error in one short line: clients and records get it.
+pub(super) fn one_line(error: &wasmtime::Error) -> String {
+    const CHARS_MAX: usize = 300;
+    let text = error.root_cause().to_string();
+    text.lines().next().unwrap_or_default().chars().take(CHARS_MAX).collect()
 }

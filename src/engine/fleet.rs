@@ -19,11 +19,13 @@ use crate::engine::artifacts::Artifacts;
 use crate::engine::compile;
 use crate::engine::engines::Engines;
 use crate::engine::failure::Failure;
-use crate::engine::version_engine::{Linked, VersionEngine};
+use crate::engine::live;
+use crate::engine::version_engine::{Handler, Linked, VersionEngine};
 use crate::host::Environment;
+use crate::host::bindings;
 use crate::host::environment::Metadata;
 use crate::host::outbound::Outbound;
-use crate::host::ports::WorkerCaller;
+use crate::host::ports::Callers;
 use crate::kv::Kv;
 use crate::observe::Observer;
 
@@ -92,7 +94,7 @@ impl Fleet {
         &self,
         worker: &WorkerName,
         version: &Arc<Version>,
-        workers: &Arc<dyn WorkerCaller>,
+        workers: &Arc<dyn Callers>,
     ) -> Result<Arc<VersionEngine>, Failure> {
         let sweep = self.sweeps.load(Ordering::Relaxed);
         if let Some(engine) = self.ready.load().get(&version.id).and_then(|slot| slot.get()) {
@@ -161,12 +163,23 @@ impl Fleet {
 
     /// Links a component of a known kind.
     pub(super) fn pre_instantiate(&self, component: &Component, kind: GuestKind) -> wasmtime::Result<Arc<Linked>> {
-        let pre = self.engines.kit(kind).linker.instantiate_pre(component)?;
-        let linked = match kind {
-            GuestKind::Wasi02 => Linked::Wasi02(p2::bindings::ProxyPre::new(pre)?),
-            GuestKind::Wasi03 => Linked::Wasi03(p3::bindings::ServicePre::new(pre)?),
+        let kit = self.engines.kit(kind);
+        let pre = kit.linker.instantiate_pre(component)?;
+        let exports = |interface: &str| component.component_type().get_export(&kit.engine, interface).is_some();
+        let objects = match kind {
+            GuestKind::Wasi02 if exports(live::INTERFACE_02) => {
+                Some(live::Linked::Wasi02(bindings::worker_p2::WorkerPre::new(pre.clone())?))
+            }
+            GuestKind::Wasi03 if exports(live::INTERFACE_03) => {
+                Some(live::Linked::Wasi03(bindings::worker::WorkerPre::new(pre.clone())?))
+            }
+            GuestKind::Wasi02 | GuestKind::Wasi03 => None,
         };
-        Ok(Arc::new(linked))
+        let handler = match kind {
+            GuestKind::Wasi02 => Handler::Wasi02(p2::bindings::ProxyPre::new(pre)?),
+            GuestKind::Wasi03 => Handler::Wasi03(p3::bindings::ServicePre::new(pre)?),
+        };
+        Ok(Arc::new(Linked { handler, objects }))
     }
 
     /// Forgets a version: it is made ready again when it is next needed.

@@ -19,11 +19,10 @@ use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_CONCURRENCY, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
-use crate::engine::failure::Failure;
+use crate::engine::failure::{self, Failure};
 use crate::engine::metered::{Metered, Payers};
 use crate::engine::response::{self, Ended, OnEnd, Promised};
-use crate::engine::single;
-use crate::engine::version_engine::{Linked, Place, Reuse, VersionEngine};
+use crate::engine::version_engine::{Handler, Place, Reuse, VersionEngine};
 use crate::host::call::Call;
 use crate::host::state::Meter;
 use crate::host::{Body, State};
@@ -332,7 +331,7 @@ async fn run(engine: Arc<VersionEngine>, shared: Arc<Shared>, mut queue: mpsc::U
     let mut store = engine.store();
     let meter = Arc::clone(&store.data().meter);
     let _ = shared.meter.set(Arc::clone(&meter));
-    let Linked::Wasi03(pre) = &*engine.linked else { return };
+    let Handler::Wasi03(pre) = &engine.linked.handler else { return };
 
     let instantiating = Metered::new(pre.instantiate_async(&mut store), Arc::clone(&meter), Arc::clone(&shared)).await;
     let result = match instantiating {
@@ -347,7 +346,7 @@ async fn run(engine: Arc<VersionEngine>, shared: Arc<Shared>, mut queue: mpsc::U
         Err(error) => Err((error, Failure::Instantiate as fn(String) -> Failure)),
     };
     if let Err((error, other)) = result {
-        let failure = single::classify(&error, store.data(), other);
+        let failure = failure::classify(&error, store.data(), other);
         // Requests whose heads are out end with their bodies, and say why in their records.
         shared.calls().iter().for_each(|call| call.conclude(failure.conclusion()));
         let _ = shared.death.set(failure);
@@ -407,6 +406,6 @@ async fn serve(accessor: &Accessor<State>, service: &Service, job: Job) -> wasmt
         call.set_memory_bytes(store.data_mut().limiter.memory_bytes());
         response.into_http(&mut store, io)
     });
-    let _ = reply.send(response.map_err(|error| Failure::GuestError(single::one_line(&error))));
+    let _ = reply.send(response.map_err(|error| Failure::GuestError(failure::one_line(&error))));
     Ok(())
 }

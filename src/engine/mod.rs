@@ -8,7 +8,8 @@
 //!   for it, and retired when nobody has asked for it for a while.
 //! - [`VersionEngine`](version_engine::VersionEngine): one version, linked and bound, with its limits, its permits and its instances.
 //! - an *instance*: one instantiated guest with its store. A 0.2 guest is called directly, one request at a time
-//!   ([`single`]); a 0.3 guest lives in a task that takes many requests at once ([`lanes`]).
+//!   ([`single`]); a 0.3 guest lives in a task that takes many requests at once ([`lanes`]). A Durable Object is an instance too,
+//!   for as long as it is in memory ([`live`]).
 //!
 //! What the guest does with its time is metered: every poll of its future is timed, and at each tick of the epoch the running
 //! guest is asked whether its account is overdrawn (`R1`, `R2`). This room knows no routes, deployments or HTTP statuses.
@@ -19,6 +20,7 @@ pub mod engines;
 pub mod failure;
 pub mod fleet;
 pub mod lanes;
+pub mod live;
 pub mod metered;
 pub mod prove;
 pub mod response;

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
 use wasmtime::component::Component;
 
@@ -15,14 +14,13 @@ use crate::domain::id::WorkerName;
 use crate::domain::limits::STARTUP_CPU_MAX;
 use crate::domain::module::{ModuleDigest, ModuleFacts, Startup};
 use crate::engine::compile::{self, Refusal, RefusalKind};
+use crate::engine::failure;
 use crate::engine::fleet::Fleet;
 use crate::engine::metered::{self, CpuExceeded, Metered};
-use crate::engine::single;
-use crate::engine::version_engine::{self, Linked};
-use crate::host::call::Lineage;
+use crate::engine::version_engine::{self, Handler, Linked};
 use crate::host::environment::Metadata;
-use crate::host::ports::{CallError, WorkerCaller};
-use crate::host::{Body, Environment, State};
+use crate::host::ports::Nobody;
+use crate::host::{Environment, State};
 
 /// A guest that waits while it starts is waited for this long.
 const START_WALL_MAX: Duration = Duration::from_secs(10);
@@ -39,14 +37,14 @@ pub struct Proven {
 /// Proves modules with the fleet's engines.
 pub struct Prover {
     fleet: Arc<Fleet>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Prover {
     /// A prover for the fleet that will run what it proves.
     #[must_use]
     pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { fleet, turns: Semaphore::new(PROOFS_AT_ONCE) }
+        Self { fleet, turns: Arc::new(Semaphore::new(PROOFS_AT_ONCE)) }
     }
 
     /// Proves that the module in `file` can run with `config`, and keeps its compiled code.
@@ -60,10 +58,9 @@ impl Prover {
         digest: ModuleDigest,
         config: &Config,
     ) -> Result<Proven, Refusal> {
-        let _turn = self.turns.acquire().await.map_err(|_| Refusal::host("the node is stopping"))?;
         let (fleet, file) = (Arc::clone(&self.fleet), file.to_owned());
-        let compiling = tokio::task::spawn_blocking(move || compile(&fleet, &file, digest));
-        let (facts, component) = compiling.await.map_err(|_| Refusal::host("the compiler failed on this module"))??;
+        let (compiled, _turn) = in_turn(&self.turns, move || compile(&fleet, &file, digest)).await?;
+        let (facts, component) = compiled?;
         let linked = self.fleet.pre_instantiate(&component, facts.kind).map_err(|error| {
             Refusal::invalid(format!("the component does not fit its imports: {}", first_lines(&error)))
         })?;
@@ -78,7 +75,7 @@ impl Prover {
         // The version has no id yet; one that is plainly none stands in for it.
         let about = Metadata { id: uuid::Uuid::nil().to_string(), tag: String::new(), timestamp: String::new() };
         let outbound = Arc::clone(&self.fleet.outbound);
-        let environment = Environment::bind(worker, &about, config, Arc::new(NoWorkers), outbound, None);
+        let environment = Environment::bind(worker, &about, config, Arc::new(Nobody), outbound, None);
         let memory_bytes_max = self.fleet.engines.settings.guest_memory_bytes;
         let kit = self.fleet.engines.kit(linked.kind());
         // Counted as waiting, so that instances without work make room.
@@ -90,9 +87,9 @@ impl Prover {
         let began = clock::monotonic();
         let instantiating = Metered::new(
             async {
-                match linked {
-                    Linked::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
-                    Linked::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                match &linked.handler {
+                    Handler::Wasi02(pre) => pre.instantiate_async(&mut store).await.map(drop),
+                    Handler::Wasi03(pre) => pre.instantiate_async(&mut store).await.map(drop),
                 }
             },
             meter,
@@ -108,6 +105,17 @@ impl Prover {
     }
 }
 
+/// Compiles when it is its turn, on a thread of its own. Nothing stops a compiler: if the caller goes away, its turn lasts until
+/// the work is done all the same, or clients that give up and come again would have any number of them run.
+async fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<(T, OwnedSemaphorePermit), Refusal> {
+    let turn = Arc::clone(turns).acquire_owned().await.map_err(|_| Refusal::host("the node is stopping"))?;
+    let working = tokio::task::spawn_blocking(move || (work(), turn));
+    working.await.map_err(|_| Refusal::host("the compiler failed on this module"))
+}
+
 /// Why a guest did not start. Never with the word that makes wrangler profile the upload by itself.
 fn refusal_of(error: &wasmtime::Error, state: &State) -> Refusal {
     if error.downcast_ref::<CpuExceeded>().is_some() {
@@ -116,7 +124,7 @@ fn refusal_of(error: &wasmtime::Error, state: &State) -> Refusal {
             "the guest used more than {limit} ms of CPU time while starting: do less before the first request"
         ));
     }
-    let cause = single::one_line(error);
+    let cause = failure::one_line(error);
     if state.limiter.refused || cause.contains("memory") && cause.contains("limit") {
         let limit = state.limiter.memory_bytes_max() / (1024 * 1024);
         return Refusal::invalid(format!("the guest needs more than {limit} MiB of memory while starting ({cause})"));
@@ -158,17 +166,27 @@ impl Refusal {
     }
 }
 
-/// No worker can be called by a guest that does not serve yet.
-struct NoWorkers;
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
 
-impl WorkerCaller for NoWorkers {
-    fn call(
-        &self,
-        worker: &WorkerName,
-        _: http::Request<Body>,
-        _: Lineage,
-    ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
-        let worker = worker.clone();
-        Box::pin(async move { Err(CallError::WorkerUnknown(worker)) })
+    use super::*;
+
+    #[tokio::test]
+    async fn a_compiler_whose_caller_went_away_keeps_its_turn_until_it_is_done() {
+        let turns = Arc::new(Semaphore::new(1));
+        let (began, begun) = tokio::sync::oneshot::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let caller = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move { in_turn(&turns, move || (began.send(()), ends.recv())).await.map(drop) }
+        });
+        begun.await.unwrap();
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        assert_eq!(turns.available_permits(), 0);
+        end.send(()).unwrap();
+        let (result, _turn) = in_turn(&turns, || 7).await.unwrap();
+        assert_eq!(result, 7);
     }
 }

@@ -14,8 +14,8 @@ use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
-use crate::engine::failure::Failure;
-use crate::engine::metered::{CpuExceeded, Metered};
+use crate::engine::failure::{self, Failure};
+use crate::engine::metered::Metered;
 use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::{Place, Reuse, VersionEngine};
 use crate::host::call::Call;
@@ -152,7 +152,7 @@ async fn instantiate(
     store.data().current.enter(call);
     match pre.instantiate_async(&mut store).await {
         Ok(proxy) => Ok(Instance { store, proxy, served: 0, _place: place }),
-        Err(error) => Err(failure(&error, &store, Failure::Instantiate)),
+        Err(error) => Err(failure::classify(&error, store.data(), Failure::Instantiate)),
     }
 }
 
@@ -179,7 +179,7 @@ async fn serve(
     }
     .await;
     call.set_memory_bytes(store.data().limiter.memory_bytes());
-    result.map_err(|error| failure(&error, store, Failure::Trap))?;
+    result.map_err(|error| failure::classify(&error, store.data(), Failure::Trap))?;
     drop(permit);
     let again = engine.reuse == Reuse::Always
         && instance.served < INSTANCE_REUSE_MAX
@@ -189,30 +189,6 @@ async fn serve(
         instance.store.data().current.leave_all();
         Idle { instance }
     }))
-}
-
-/// What a trap was: one of the limits, or the guest's own.
-pub(super) fn failure(error: &wasmtime::Error, store: &Store<State>, other: fn(String) -> Failure) -> Failure {
-    let state = store.data();
-    classify(error, state, other)
-}
-
-/// The same from the state alone.
-pub(super) fn classify(error: &wasmtime::Error, state: &State, other: fn(String) -> Failure) -> Failure {
-    if error.downcast_ref::<CpuExceeded>().is_some() {
-        return Failure::CpuTime(state.meter.budget());
-    }
-    if state.limiter.refused {
-        return Failure::Memory(state.limiter.memory_bytes_max());
-    }
-    other(one_line(error))
-}
-
-/// The cause of an error in one short line: clients and records get it.
-pub(super) fn one_line(error: &wasmtime::Error) -> String {
-    const CHARS_MAX: usize = 300;
-    let text = error.root_cause().to_string();
-    text.lines().next().unwrap_or_default().chars().take(CHARS_MAX).collect()
 }
 
 /// The part of a guest that outlives the head of its response.

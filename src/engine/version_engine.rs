@@ -14,6 +14,7 @@ use crate::domain::version::Version;
 use crate::engine::engines::{Engines, Kit};
 use crate::engine::failure::Failure;
 use crate::engine::lanes::Lanes;
+use crate::engine::live;
 use crate::engine::metered;
 use crate::engine::single::{self, Idle};
 use crate::host::call::Call;
@@ -21,7 +22,14 @@ use crate::host::{Body, Environment, State};
 use crate::observe::metrics::VersionMetrics;
 
 /// A component linked against its engine's capabilities. Versions with the same bytes share one.
-pub enum Linked {
+pub struct Linked {
+    pub handler: Handler,
+    /// As the implementation of object classes, if it is one.
+    pub objects: Option<live::Linked>,
+}
+
+/// The same as what answers requests.
+pub enum Handler {
     Wasi02(p2::bindings::ProxyPre<State>),
     Wasi03(p3::bindings::ServicePre<State>),
 }
@@ -109,9 +117,9 @@ impl VersionEngine {
         call: &Arc<Call>,
     ) -> Result<http::Response<Body>, Failure> {
         let permit = self.admit().await?;
-        match &*self.linked {
-            Linked::Wasi02(pre) => single::call(self, pre, request, call, permit).await,
-            Linked::Wasi03(_) => self.lanes.call(self, request, call, permit).await,
+        match &self.linked.handler {
+            Handler::Wasi02(pre) => single::call(self, pre, request, call, permit).await,
+            Handler::Wasi03(_) => self.lanes.call(self, request, call, permit).await,
         }
     }
 
@@ -187,9 +195,9 @@ impl Linked {
     /// Which kind of guest it is.
     #[must_use]
     pub fn kind(&self) -> GuestKind {
-        match self {
-            Self::Wasi02(_) => GuestKind::Wasi02,
-            Self::Wasi03(_) => GuestKind::Wasi03,
+        match self.handler {
+            Handler::Wasi02(_) => GuestKind::Wasi02,
+            Handler::Wasi03(_) => GuestKind::Wasi03,
         }
     }
 }

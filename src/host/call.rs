@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::domain::config::RequestLimits;
+use crate::domain::id::VersionId;
 use crate::domain::limits::{CALL_DEPTH_MAX, CALLS_PER_REQUEST_MAX};
 use crate::domain::outcome::Conclusion;
 use crate::host::logs::Lines;
+use crate::host::object::Address;
 
 /// Where a request stands among the calls from worker to worker that one client's request has led to.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +19,10 @@ pub struct Lineage {
     pub depth: u8,
     /// Where that client's request came from, if one did.
     pub client: Option<IpAddr>,
+    /// The version whose own copies of objects are meant, if the client asked one version for itself (E19).
+    pub fork: Option<VersionId>,
+    /// Objects without async that lie around this call: one that comes back to them would wait for itself.
+    pub waiting_objects: Vec<Address>,
     /// Calls that may still be made for the client's request, however they branch. Made with the first of them.
     calls_left: OnceLock<Arc<AtomicU32>>,
 }
@@ -28,6 +34,12 @@ impl Lineage {
         Self { client: Some(address), ..Self::default() }
     }
 
+    /// The place of an event that nobody asked for, such as an alarm, of an object of `fork`.
+    #[must_use]
+    pub fn of_itself(fork: Option<VersionId>) -> Self {
+        Self { fork, ..Self::default() }
+    }
+
     /// The place of a call that is made from here, or none if there are too many of them already: too deep, or too many in all.
     #[must_use]
     pub fn child(&self) -> Option<Self> {
@@ -37,7 +49,9 @@ impl Lineage {
         }
         let taken = calls_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         taken.ok()?;
-        Some(Self { depth: self.depth + 1, client: self.client, calls_left: OnceLock::from(Arc::clone(calls_left)) })
+        let (fork, waiting_objects) = (self.fork, self.waiting_objects.clone());
+        let calls_left = OnceLock::from(Arc::clone(calls_left));
+        Some(Self { depth: self.depth + 1, client: self.client, fork, waiting_objects, calls_left })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::object::ClassName;
 use crate::domain::version::Version;
 use crate::host::kv::Namespaces;
 use crate::host::outbound::Outbound;
-use crate::host::ports::WorkerCaller;
+use crate::host::ports::Callers;
 use crate::kv::Kv;
 
 /// The bound capabilities of one version.
@@ -29,7 +29,7 @@ pub struct Environment {
     /// The names of those by name in lower case; no two are alike there (see [`Config::resolve`]).
     objects_by_address: HashMap<String, String>,
     pub namespaces: Namespaces,
-    pub workers: Arc<dyn WorkerCaller>,
+    pub callers: Arc<dyn Callers>,
     pub outbound: Arc<Outbound>,
 }
 
@@ -66,7 +66,7 @@ impl Environment {
         own: &WorkerName,
         about: &Metadata,
         config: &Config,
-        workers: Arc<dyn WorkerCaller>,
+        callers: Arc<dyn Callers>,
         outbound: Arc<Outbound>,
         kv: Option<Arc<Kv>>,
     ) -> Self {
@@ -106,7 +106,7 @@ impl Environment {
             objects,
             objects_by_address,
             namespaces,
-            workers,
+            callers,
             outbound,
         }
     }
@@ -146,27 +146,9 @@ pub fn rfc3339(unix_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::BoxFuture;
-
     use super::*;
     use crate::domain::config::{BindingDraft, ConfigDraft, DraftValue, Inheritance};
-    use crate::host::Body;
-    use crate::host::call::Lineage;
-    use crate::host::ports::CallError;
-
-    struct NoWorkers;
-
-    impl WorkerCaller for NoWorkers {
-        fn call(
-            &self,
-            worker: &WorkerName,
-            _: http::Request<Body>,
-            _: Lineage,
-        ) -> BoxFuture<'static, Result<http::Response<Body>, CallError>> {
-            let worker = worker.clone();
-            Box::pin(async move { Err(CallError::WorkerUnknown(worker)) })
-        }
-    }
+    use crate::host::ports::Nobody;
 
     #[test]
     fn objects_are_found_whatever_the_case_and_say_whose_they_are() {
@@ -181,7 +163,7 @@ mod tests {
         let own: WorkerName = "web".parse().unwrap();
         let about = Metadata { id: String::new(), tag: String::new(), timestamp: String::new() };
         let outbound = Arc::new(Outbound::new("none".parse().unwrap()));
-        let environment = Environment::bind(&own, &about, &config, Arc::new(NoWorkers), outbound, None);
+        let environment = Environment::bind(&own, &about, &config, Arc::new(Nobody), outbound, None);
 
         let owner = |binding: &str| environment.object(binding).map(|bound| bound.worker.as_str());
         assert_eq!((owner("ROOMS"), owner("rooms"), owner("chatrooms")), (Some("web"), Some("web"), Some("chat")));

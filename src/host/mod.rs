@@ -13,6 +13,7 @@ pub mod environment;
 pub mod idle;
 pub mod kv;
 pub mod logs;
+pub mod object;
 pub mod outbound;
 pub mod ports;
 pub mod sluice;
@@ -66,6 +67,7 @@ pub const OFFERED_02: &[&str] = &[
     "wasi:keyvalue/atomics",
     "wasi:keyvalue/batch",
     "sluice:worker-p2/version-metadata",
+    "sluice:worker-p2/object-storage",
 ];
 
 /// Interfaces that only guests of WASI 0.3 may import.
@@ -95,6 +97,8 @@ pub const OFFERED_03: &[&str] = &[
     "wasi:sockets/ip-name-lookup",
     "sluice:worker/version-metadata",
     "sluice:worker/services",
+    "sluice:worker/durable-objects",
+    "sluice:worker/object-storage",
 ];
 
 /// Links every capability for guests of one kind. A 0.3 guest may use what a 0.2 guest may: libraries mix them.
@@ -109,10 +113,14 @@ pub fn link(linker: &mut Linker<State>, kind: GuestKind) -> wasmtime::Result<()>
     })?;
     kv::guest::link(linker)?;
     sluice::link_02(linker)?;
+    object::guest::link_02(linker)?;
     if kind == GuestKind::Wasi03 {
         wasmtime_wasi::p3::add_to_linker(linker)?;
         wasmtime_wasi_http::p3::add_to_linker(linker)?;
         sluice::link_03(linker)?;
+        object::guest::link_03(linker)?;
+        object::stub::link(linker)?;
+        object::timer::link(linker)?;
     }
     Ok(())
 }
@@ -165,6 +173,9 @@ mod tests {
         ("sluice:worker-p2/version-metadata", "get"),
         ("sluice:worker/version-metadata", "get"),
         ("sluice:worker/services", "fetch"),
+        ("sluice:worker/durable-objects", "stub"),
+        ("sluice:worker/object-storage", "put"),
+        ("sluice:worker-p2/object-storage", "put"),
     ];
     const TYPES_ONLY: &[&str] = &["wasi:cli/types", "wasi:clocks/types"];
 

@@ -67,14 +67,20 @@ impl worker::sluice::worker::services::HostWithStore<State> for Sluice {
             let state: &mut State = store.get();
             let environment = Arc::clone(&state.environment);
             let current = Arc::clone(&state.current);
+            let object = state.object.clone();
             let request = state.http().table.delete(request)?;
             // What became of the body is the callee's affair: it sees an aborted one as such.
             let (request, _options) = request.into_http(&mut store, async { Ok(()) })?;
-            Ok(fetch_service(&environment, &binding, &current, request))
+            let request = match &object {
+                Some(object) => request.map(|body| object.outgoing(body)),
+                None => request,
+            };
+            Ok((fetch_service(&environment, &binding, &current, request), object))
         })?;
         let result = match call {
-            Ok(call) => call.await,
-            Err(error) => Err(error),
+            (Ok(call), Some(object)) => outbound::gated(&object, call).await,
+            (Ok(call), None) => call.await,
+            (Err(error), _) => Err(error),
         };
         accessor.with(|mut store| -> wasmtime::Result<_> {
             let state: &mut State = store.get();

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::clock;
 use crate::host::environment::Environment;
 use crate::host::logs::{Current, Printer, Stream};
+use crate::host::object::Object;
 use crate::host::outbound::Hooks;
 
 /// The data of one instance's store.
@@ -21,6 +22,8 @@ pub struct State {
     pub current: Arc<Current>,
     pub limiter: Limiter,
     pub meter: Arc<Meter>,
+    /// The object that this instance is, if it is one.
+    pub object: Option<Arc<Object>>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
@@ -71,11 +74,26 @@ impl State {
                 refused: false,
             },
             meter: Arc::new(Meter::default()),
+            object: None,
             wasi,
             http: WasiHttpCtx::new(),
             table: ResourceTable::new(),
             hooks,
         }
+    }
+
+    /// The state of an instance that is an object.
+    #[must_use]
+    pub fn of_object(mut self, object: Arc<Object>) -> Self {
+        self.hooks.of_object(Arc::clone(&object));
+        self.object = Some(object);
+        self
+    }
+
+    /// Now, by the clock that the guest sees.
+    pub(super) fn monotonic_now_ns(&mut self) -> wasmtime::Result<u64> {
+        use wasmtime_wasi::clocks::WasiClocksView as _;
+        wasmtime_wasi::p3::bindings::clocks::monotonic_clock::Host::now(&mut self.clocks())
     }
 }
 

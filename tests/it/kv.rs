@@ -1,10 +1,12 @@
 //! KV namespaces through every door: the control API, `wasi:keyvalue` from both kinds of guest, the address, and the command
 //! line. All of them see the same data.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::http::{self, Reply};
-use crate::harness::{Node, Upload, example, test_guest};
+use crate::harness::{Node, Upload, example, now, test_guest};
 
 /// A call of the control API below `…/storage/kv/namespaces`.
 fn kv(node: &Node, method: &str, path: &str, body: &[u8]) -> Reply {
@@ -160,6 +162,36 @@ fn by_address_a_key_has_a_value_metadata_an_end_and_a_state() {
     }
     let unbound = node.request("GET", "forward", "/k", &[("x-to", "other.internal")], b"");
     assert_eq!(unbound.status, 502);
+}
+
+/// In real time, of which the shortest life takes a minute: a guest's clock and the node's are the machine's.
+#[test]
+fn what_has_expired_is_gone_for_guests_too() {
+    let node = Node::start();
+    let id = namespace(&node, "notes");
+    node.deploy_module("notes", &example("kv-notes"), bound(&id));
+    node.deploy_module("forward", &test_guest("forward"), bound(&id));
+    let ask = |method: &str, path: &str| node.request(method, "forward", path, &[("x-to", "notes.internal")], b"v");
+    result(&kv(&node, "PUT", &format!("/{id}/values/api?expiration_ttl=60"), b"v"));
+    assert_eq!(ask("PUT", "/address?expiration_ttl=60").status, 204);
+    result(&kv(&node, "PUT", &format!("/{id}/values/stays?expiration_ttl=600"), b"v"));
+    let written = now();
+
+    let keys = ["address", "api"];
+    assert_eq!(node.get("notes", "/notes").text(), "address\napi\nstays\n");
+    assert!(keys.iter().all(|key| node.get("notes", &format!("/notes/{key}")).text() == "v"));
+    // The node counts whole seconds.
+    std::thread::sleep(Duration::from_secs(61).saturating_sub(written.elapsed()));
+    assert_eq!(node.get("notes", "/notes").text(), "stays\n");
+    assert_eq!(node.get("notes", "/many/address,api,stays").text(), "stays=v\n");
+    let listed: Value = serde_json::from_str(&ask("GET", "/").text()).unwrap();
+    assert_eq!(listed["keys"].as_array().map(Vec::len), Some(1), "{listed}");
+    for key in keys {
+        assert_eq!(node.get("notes", &format!("/notes/{key}")).status, 404);
+        assert_eq!(ask("GET", &format!("/{key}")).status, 404);
+        assert_eq!(kv(&node, "GET", &format!("/{id}/values/{key}"), b"").status, 404);
+    }
+    assert_eq!(result(&kv(&node, "GET", &format!("/{id}/keys"), b"")).as_array().map(Vec::len), Some(1));
 }
 
 #[test]

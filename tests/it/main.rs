@@ -12,6 +12,7 @@
 mod harness;
 
 mod api_robustness;
+mod assignment;
 mod cli;
 mod cli_config;
 mod cli_faults;
@@ -37,6 +38,7 @@ mod rollback;
 mod routing;
 mod secrets;
 mod services;
+mod slow_upload;
 mod streaming;
 mod tail;
 mod tidy;

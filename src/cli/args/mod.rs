@@ -140,6 +140,12 @@ pub struct NodeArgs {
     /// Instances that can live at once
     #[arg(long, value_name = "COUNT")]
     pub instance_slots: Option<u32>,
+    /// How long a Durable Object stays in memory when nothing happens in it, such as 10s
+    #[arg(long, value_name = "TIME")]
+    pub object_idle: Option<String>,
+    /// Durable Objects that can be in memory at once [default: 2000]
+    #[arg(long, value_name = "COUNT")]
+    pub live_objects: Option<u32>,
 }
 
 #[derive(Debug, Args)]

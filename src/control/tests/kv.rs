@@ -1,8 +1,12 @@
 //! KV namespaces and what they hold, as wrangler asks for them (`WRANGLER_API` 3.15).
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Node, Reply, wasm};
+use crate::clock::ManualClock;
 
 const NAMESPACES: &str = "/client/v4/accounts/local/storage/kv/namespaces";
 
@@ -216,4 +220,45 @@ async fn a_binding_names_a_namespace_that_is_there() {
     }
     let active = node.get("/w/deployments").await.result();
     assert_eq!(active["deployments"][0]["versions"][0]["version_id"], json!(third));
+}
+
+#[tokio::test]
+async fn what_has_expired_is_gone_from_every_answer_in_that_second() {
+    let clock = Arc::new(ManualClock::at(1_800_000_000_000));
+    let node = Node::at(Arc::<ManualClock>::clone(&clock)).await;
+    let id = node.namespace("notes").await;
+    node.kv("PUT", &id, "/values/ttl?expiration_ttl=60", b"a").await.result();
+    node.kv("PUT", &id, "/values/end?expiration=1800000061", b"b").await.result();
+    let pairs = json!([{ "key": "bulk", "value": "c", "expiration_ttl": 62 }, { "key": "for-ever", "value": "d" }]);
+    node.kv("PUT", &id, "/bulk", pairs.to_string().as_bytes()).await.result();
+    assert_eq!(node.kv("GET", &id, "/values/end", b"").await.header("expiration"), Some("1800000061"));
+
+    let present = async |key: &str| {
+        let listed = node.kv("GET", &id, "/keys", b"").await.result();
+        let listed = listed.as_array().unwrap().iter().any(|one| one["name"] == key);
+        let got = node.kv("GET", &id, &format!("/values/{key}"), b"").await.status == 200;
+        let told = node.kv("GET", &id, &format!("/metadata/{key}"), b"").await.status == 200;
+        let asked = json!({ "keys": [key] }).to_string();
+        let many = node.kv("POST", &id, "/bulk/get", asked.as_bytes()).await.result();
+        let in_bulk = !many["values"][key].is_null();
+        assert!([got, told, in_bulk].iter().all(|door| *door == listed), "{key}: {listed} {got} {told} {in_bulk}");
+        listed
+    };
+    let keys = ["ttl", "end", "bulk", "for-ever"];
+    for (advance, expected) in [
+        (59, [true, true, true, true]),
+        (1, [false, true, true, true]),
+        (1, [false, false, true, true]),
+        (1, [false, false, false, true]),
+        (1_000_000_000, [false, false, false, true]),
+    ] {
+        clock.advance(Duration::from_secs(advance));
+        for (key, expected) in keys.into_iter().zip(expected) {
+            assert_eq!(present(key).await, expected, "{key}, {advance} s on");
+        }
+    }
+    // It can be written again, for ever this time.
+    node.put(&id, "ttl", "again").await;
+    clock.advance(Duration::from_secs(1000));
+    assert!(present("ttl").await);
 }

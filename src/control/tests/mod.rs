@@ -20,16 +20,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
-use crate::clock::SystemClock;
-use crate::control::{Api, Prover, Token, router};
+use crate::clock::{Clock, SystemClock};
+use crate::control::{Api, Prover, Repeats, Token, router};
 use crate::domain::config::Config;
 use crate::domain::id::WorkerName;
 use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
 use crate::engine::compile::{Refusal, RefusalKind};
 use crate::engine::prove::Proven;
 use crate::kv::Kv;
+use crate::objects::Objects;
 use crate::observe::tail::Tails;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store};
 
 const TOKEN: &str = "t0ken";
 const SCRIPTS: &str = "/client/v4/accounts/local/workers/scripts";
@@ -131,19 +132,28 @@ impl Reply {
 
 impl Node {
     async fn start() -> Self {
+        Self::at(Arc::new(SystemClock)).await
+    }
+
+    /// One whose KV namespaces go by this clock.
+    async fn at(kv_clock: Arc<dyn Clock>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let store = Arc::new(MemoryStore::default());
-        let kv = Kv::new(Arc::<MemoryStore>::clone(&store), Arc::new(SystemClock));
-        let catalog = Catalog::open(store, dir.path(), Arc::new(SystemClock)).await.unwrap();
+        let kv = Kv::new(Arc::<MemoryStore>::clone(&store), kv_clock);
+        let (store, clock): (Arc<dyn Store>, Arc<dyn Clock>) = (store, Arc::new(SystemClock));
+        let catalog = Catalog::open(Arc::clone(&store), dir.path(), Arc::clone(&clock)).await.unwrap();
+        let objects = Objects::for_tests(&catalog, &store, &clock, dir.path());
         let prover = Arc::new(Believer { proofs: AtomicUsize::new(0), slow: Semaphore::new(0) });
         let tails = Tails::new(Arc::new(SystemClock));
         let api = Api {
             catalog: Arc::clone(&catalog),
             kv,
+            objects,
             prover: Arc::<Believer>::clone(&prover),
             token: Token::new(TOKEN),
+            repeats: Repeats::default(),
             data_addr: "127.0.0.1:8787".parse().unwrap(),
             control_addr: addr,
             tails: Arc::clone(&tails),

@@ -304,3 +304,102 @@ async fn reads_deployments_and_other_uploads_go_on_while_one_is_proven() {
     assert_eq!(names, ["S", "NEW"]);
     assert_eq!(node.leftovers(), 0);
 }
+
+/// Waits for what another task does.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("not so: {what}"));
+}
+
+impl Node {
+    /// Sends an upload of a version whole, and does not wait for the answer.
+    async fn send_upload(&self, module: &str, key: &str) -> TcpStream {
+        let body = multipart(Some(r#"{"main_module":"w.wasm"}"#), &[wasm("w.wasm", module)]);
+        let head = format!(
+            "POST {SCRIPTS}/hello/versions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: {FORM}\r\n{key}Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(self.addr).await.unwrap();
+        socket.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        socket
+    }
+
+    fn proofs(&self) -> usize {
+        self.prover.proofs.load(Ordering::SeqCst)
+    }
+
+    fn version_count(&self) -> usize {
+        self.catalog.view().worker(&"hello".parse().unwrap()).map_or(0, |worker| worker.newest_first().len())
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_client_goes_away_before_it_is_proven_makes_no_version() {
+    let node = Node::start().await;
+    node.deploy("hello", "one", json!([])).await;
+    for key in ["", "Idempotency-Key: k\r\n"] {
+        let before = node.proofs();
+        let client = node.send_upload("slow", key).await;
+        until("the proof has begun", || node.proofs() > before).await;
+        assert_eq!(node.leftovers(), 1);
+        drop(client);
+        until("the upload is given up", || node.leftovers() == 0).await;
+    }
+    node.prover.slow.add_permits(2);
+    // What is sent again is one version, and has lost no number.
+    let again = answer_of(node.send_upload("slow", "Idempotency-Key: k\r\n").await).await.result();
+    assert_eq!((again["number"].as_u64(), node.version_count(), node.modules()), (Some(2), 2, 2));
+}
+
+#[tokio::test]
+async fn an_upload_that_comes_again_under_its_key_is_the_version_that_it_was() {
+    let node = Node::start().await;
+    node.deploy("hello", "one", json!([])).await;
+    let key = "Idempotency-Key: 7f\r\n";
+    // The answer is never read, and the connection ends when the version is there.
+    let client = node.send_upload("two", key).await;
+    until("the version is there", || node.version_count() == 2).await;
+    drop(client);
+    let again = answer_of(node.send_upload("two", key).await).await;
+    assert_eq!((again.result()["number"].as_u64(), node.proofs()), (Some(2), 2));
+    assert!(again.json()["messages"][0].as_str().unwrap().contains("Idempotency-Key"), "{again:?}");
+    // Two at once: the second waits for the first.
+    let first = node.send_upload("slow", key).await;
+    until("the proof has begun", || node.proofs() == 3).await;
+    let second = node.send_upload("slow", key).await;
+    node.prover.slow.add_permits(2);
+    let (first, second) = (answer_of(first).await.result(), answer_of(second).await.result());
+    assert_eq!((first["number"].as_u64(), &first["id"]), (Some(3), &second["id"]));
+    // Another key, no key, or another module is another upload.
+    for (module, key) in [("two", "Idempotency-Key: 8\r\n"), ("two", ""), ("two", ""), ("three", key)] {
+        answer_of(node.send_upload(module, key).await).await.result();
+    }
+    assert_eq!(node.version_count(), 7);
+    let long = format!("Idempotency-Key: {}\r\n", "x".repeat(256));
+    assert_eq!(answer_of(node.send_upload("two", &long).await).await.code(), 10004);
+}
+
+#[tokio::test]
+async fn a_deploy_that_comes_again_under_its_key_is_what_is_live_or_another_deploy() {
+    let node = Node::start().await;
+    let put = async || {
+        let body = multipart(Some(r#"{"main_module":"w.wasm","tags":["t"]}"#), &[wasm("w.wasm", "one")]);
+        let headers = [("Content-Type", FORM), ("Idempotency-Key", "k")];
+        node.call("PUT", &under("/hello"), &headers, &body).await.result()["deployment_id"].as_str().unwrap().to_owned()
+    };
+    let first = put().await;
+    assert_eq!((put().await, node.version_count()), (first.clone(), 1));
+    // Something else went live since, so that "deployed" would be untrue.
+    node.deploy("hello", "two", json!([])).await;
+    let third = put().await;
+    assert_ne!(third, first);
+    assert_eq!(node.version_count(), 3);
+    let active = node.get("/hello/deployments").await.result()["deployments"][0]["versions"][0]["version_id"].clone();
+    assert_eq!(active, third.as_str());
+}

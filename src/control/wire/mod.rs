@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod objects;
 mod tail;
 
+pub use objects::{Object, ObjectCounts, ObjectMove, ObjectMoves, ObjectPlan, Objects};
 pub use tail::{Tail, TailFilter, TailHeader, TailRequest};
 
 /// The only account there is.
@@ -296,6 +298,9 @@ pub struct DeploymentFacts {
     /// The versions in full, in the order of the split: only where one deployment was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<Version>,
+    /// What it would do to the worker's Durable Objects: only in the answer to a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<ObjectPlan>,
 }
 
 /// `GET …/deployments`: newest first, the first is active (`DEP-3`).

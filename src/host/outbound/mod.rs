@@ -1,7 +1,7 @@
 //! Requests that a guest sends: to other workers by address, and to the network by policy.
 //!
-//! `http://<binding>.internal/…` goes to the service or the KV namespace bound by that name; anything else to the network, if
-//! the node's policy lets it.
+//! `http://<binding>.internal/…` goes to the service, the KV namespace or the objects bound by that name; anything else to the
+//! network, if the node's policy lets it.
 
 mod network;
 mod policy;
@@ -15,11 +15,13 @@ use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiHttpHooks};
 
 use crate::domain::id::{NamespaceId, WorkerName};
+use crate::domain::object::{ObjectId, ObjectNamespaceId};
 use crate::host::Body;
 use crate::host::call::Call;
 use crate::host::environment::Environment;
 use crate::host::logs::Current;
-use crate::host::ports::CallError;
+use crate::host::object::{self, Address, Object};
+use crate::host::ports::{CallError, ObjectTarget};
 
 pub use network::Outbound;
 pub use policy::{Policy, PolicyError};
@@ -31,6 +33,7 @@ const INTERNAL_SUFFIX: &str = ".internal";
 pub enum Target {
     Worker(WorkerName),
     Namespace(NamespaceId),
+    Object { namespace: ObjectNamespaceId, id: ObjectId, name: Option<Arc<str>> },
     Network,
 }
 
@@ -60,13 +63,19 @@ pub fn send(
     match target {
         Target::Worker(worker) => {
             let Some(lineage) = account.lineage.child() else { return ready(Err(Error::LoopDetected)).boxed() };
-            let call = environment.workers.call(&worker, request, lineage);
+            let call = environment.callers.call(&worker, request, lineage);
             call.map(|result| {
                 result.map_err(|error| match error {
                     CallError::WorkerUnknown(_) | CallError::NotDeployed(_) => Error::DestinationNotFound,
                 })
             })
             .boxed()
+        }
+        Target::Object { namespace, id, name } => {
+            let Some(lineage) = account.lineage.child() else { return ready(Err(Error::LoopDetected)).boxed() };
+            let address = Address { namespace, id, fork: lineage.fork };
+            let sending = environment.callers.send(ObjectTarget { address, name }, request, lineage);
+            async move { Ok(sending.await.await.unwrap_or_else(|error| object::address::failed(&error))) }.boxed()
         }
         Target::Namespace(namespace) => environment.namespaces.answer(namespace, request).map(Ok).boxed(),
         Target::Network => environment.outbound.send(request, options.unwrap_or_default()),
@@ -92,23 +101,31 @@ pub fn error_code_03(error: Error) -> ErrorCode {
 pub struct Hooks {
     environment: Arc<Environment>,
     current: Arc<Current>,
+    /// The object that the instance is, if it is one.
+    object: Option<Arc<Object>>,
 }
 
 impl Hooks {
     /// The hooks of an instance of the version that `environment` binds.
     #[must_use]
     pub fn new(environment: Arc<Environment>, current: Arc<Current>) -> Self {
-        Self { environment, current }
+        Self { environment, current, object: None }
     }
 
-    fn target(&self, uri: &http::Uri) -> Result<Target, Error> {
-        let host = uri.host().unwrap_or_default();
+    /// What the instance sends is an object's from now on.
+    pub fn of_object(&mut self, object: Arc<Object>) {
+        self.object = Some(object);
+    }
+
+    fn target(&self, request: &http::Request<Body>) -> Result<Target, Error> {
+        let host = request.uri().host().unwrap_or_default();
         let Some(binding) = strip_suffix_ignore_case(host, INTERNAL_SUFFIX) else { return Ok(Target::Network) };
         match self.environment.service(binding) {
             Some(worker) => Ok(Target::Worker(worker.clone())),
-            None => match self.environment.namespaces.get(binding) {
-                Some(namespace) => Ok(Target::Namespace(namespace)),
-                None => Err(Error::DestinationNotFound),
+            None => match (self.environment.namespaces.get(binding), self.environment.object(binding)) {
+                (Some(namespace), _) => Ok(Target::Namespace(namespace)),
+                (None, Some(bound)) => object::address::target(&*self.environment.callers, bound, request.headers()),
+                (None, None) => Err(Error::DestinationNotFound),
             },
         }
     }
@@ -129,12 +146,21 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = SendResult> + Send> {
-        let sent = self.target(request.uri()).and_then(|target| {
+        let request = match &self.object {
+            Some(object) => request.map(|body| object.outgoing(body)),
+            None => request,
+        };
+        let sent = self.target(&request).and_then(|target| {
             let account = charge(&self.current)?;
             Ok(send(&self.environment, target, request, options, &account))
         });
+        let object = self.object.clone();
         Box::new(async move {
-            let response = sent?.await?;
+            let sent = sent?;
+            let response = match &object {
+                Some(object) => gated(object, sent).await?,
+                None => sent.await?,
+            };
             let io: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(ready(Ok(())));
             Ok((response, io))
         })
@@ -143,6 +169,19 @@ impl WasiHttpHooks for Hooks {
     fn default_scheme(&mut self) -> Option<http::uri::Scheme> {
         Some(http::uri::Scheme::HTTP)
     }
+}
+
+/// Through the gates of `object`: sent when what it wrote is durable, and answered in a turn of its own.
+pub(super) async fn gated<E: From<Error>>(
+    object: &Arc<Object>,
+    sent: impl Future<Output = Result<http::Response<Body>, E>>,
+) -> Result<http::Response<Body>, E> {
+    if !object.storage.confirmed().await {
+        return Err(Error::ConnectionTerminated.into());
+    }
+    let response = sent.await;
+    object.gate.ticket().await;
+    response.map(|response| response.map(|body| object.incoming(body)))
 }
 
 #[cfg(test)]

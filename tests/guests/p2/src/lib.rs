@@ -3,7 +3,11 @@
 use std::str::FromStr;
 
 pub use wasip2;
-pub use wasip2::http::types::{Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::Scheme;
+pub use wasip2::http::types::{
+    Fields, IncomingBody, IncomingRequest, IncomingResponse, OutgoingBody, OutgoingRequest, OutgoingResponse,
+    ResponseOutparam,
+};
 pub use wasip2::io::streams::{OutputStream, StreamError};
 
 /// Makes a function of a request and a response's way out the guest's handler.
@@ -58,10 +62,29 @@ pub fn header(request: &IncomingRequest, name: &str) -> Option<String> {
 
 /// A parameter of the request's query, `?name=value`.
 pub fn query<T: FromStr>(request: &IncomingRequest, name: &str) -> Option<T> {
-    let target = request.path_with_query()?;
+    parameter(&request.path_with_query()?, name)
+}
+
+/// A parameter of a target, `/path?name=value`. What is written as `%26` in it is a `&`.
+pub fn parameter<T: FromStr>(target: &str, name: &str) -> Option<T> {
     let (_, query) = target.split_once('?')?;
     let mut parameters = query.split('&').filter_map(|parameter| parameter.split_once('='));
-    parameters.find(|(key, _)| *key == name)?.1.parse().ok()
+    decode(parameters.find(|(key, _)| *key == name)?.1).parse().ok()
+}
+
+/// The text that a part of a URL stands for. A `%` without two digits after it stands for itself.
+pub fn decode(part: &str) -> String {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.first_chunk::<2>().and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        (rest, _) = match (first, escaped) {
+            (b'%', Some(byte)) => (&after[2..], bytes.push(byte)),
+            _ => (after, bytes.push(*first)),
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Sleeps in the way of WASI 0.2: the whole guest waits.
@@ -71,9 +94,7 @@ pub fn sleep(duration: std::time::Duration) {
 }
 
 /// Makes a GET request to an absolute URL. An error is its name in the bindings.
-pub fn get(url: &str) -> Result<wasip2::http::types::IncomingResponse, String> {
-    use wasip2::http::{outgoing_handler, types::{OutgoingRequest, Scheme}};
-
+pub fn get(url: &str) -> Result<IncomingResponse, String> {
     let (scheme, rest) = url.split_once("://").ok_or("the header x-url needs an absolute URL")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
@@ -83,11 +104,46 @@ pub fn get(url: &str) -> Result<wasip2::http::types::IncomingResponse, String> {
     request.set_authority(Some(authority)).map_err(|()| "invalid authority")?;
     let path = if path.is_empty() { "/" } else { path };
     request.set_path_with_query(Some(path)).map_err(|()| "invalid path")?;
+    send(request, None)
+}
 
-    let response = outgoing_handler::handle(request, None).map_err(|error| format!("{error:?}"))?;
+/// Sends a request, with the body of another if there is one, and waits for the answer. An error is its name in the bindings.
+pub fn send(request: OutgoingRequest, from: Option<&IncomingBody>) -> Result<IncomingResponse, String> {
+    let failed = |error| format!("{error:?}");
+    let bodies = from.map(|from| (from, request.body().expect("the body is taken once")));
+    let response = wasip2::http::outgoing_handler::handle(request, None).map_err(failed)?;
+    if let Some((from, to)) = bodies {
+        copy(from, &to);
+        OutgoingBody::finish(to, None).map_err(failed)?;
+    }
     response.subscribe().block();
-    let response = response.get().expect("it is ready").expect("it is taken once");
-    response.map_err(|error| format!("{error:?}"))
+    response.get().expect("it is ready").expect("it is taken once").map_err(failed)
+}
+
+/// Answers with a response that came from elsewhere, headers included.
+pub fn reply(out: ResponseOutparam, response: IncomingResponse) {
+    let fields = Fields::new();
+    for (name, value) in response.headers().entries() {
+        let _ = fields.append(&name, &value);
+    }
+    let status = response.status();
+    let outgoing = OutgoingResponse::new(fields);
+    outgoing.set_status_code(status).expect("a valid status");
+    let body = outgoing.body().expect("the body is taken once");
+    ResponseOutparam::set(out, Ok(outgoing));
+    copy(&response.consume().expect("the body is taken once"), &body);
+    let _ = OutgoingBody::finish(body, None);
+}
+
+/// Carries a body over as it arrives, until it ends or the reader has gone.
+fn copy(from: &IncomingBody, to: &OutgoingBody) {
+    let from = from.stream().expect("the stream is taken once");
+    let to = to.write().expect("the stream is taken once");
+    while let Ok(chunk) = from.blocking_read(64 * 1024) {
+        if write(&to, &chunk).is_err() {
+            return;
+        }
+    }
 }
 
 /// Runs a function when the guest is instantiated, before any of its exports is called.
