@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::UploadArgs;
+use super::{CodeUpdateArgs, UploadArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum VersionsCommand {
@@ -74,6 +74,8 @@ pub struct VersionsDeployArgs {
     /// Deploy although secrets have changed since
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub code_update: CodeUpdateArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -101,6 +103,8 @@ pub struct RollbackArgs {
     /// Roll back although secrets have changed since
     #[arg(short = 'y', long, visible_alias = "yes")]
     pub force: bool,
+    #[command(flatten)]
+    pub code_update: CodeUpdateArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -94,7 +94,8 @@ async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Re
 
     render::heading("7. A rollback");
     let target = rollback::default_target(&api.deployments(WORKER).await?)?;
-    rollback::roll_back(&api, WORKER, &target, "Rollback".to_owned(), Intent::Deploy).await?;
+    let request = rollback::request(&target, "Rollback".to_owned());
+    rollback::roll_back(&api, WORKER, &target, &request, Intent::Deploy).await?;
     let tally = client.many(PROOF_REQUESTS, &[], "sending").await?;
     let back = tally.only()?;
     render::line(format_args!("  {PROOF_REQUESTS} requests  ->  v1 {back}"));
@@ -162,13 +163,13 @@ async fn upload(api: &Api, project: &Project, tag: &str, greeting: &str) -> anyh
         vars: vec![("GREETING".to_owned(), greeting.to_owned())],
         ..Extras::default()
     };
-    let upload = deploy::package(project, &extras, module::locate(project)?)?;
+    let mut upload = deploy::package(project, &extras, module::locate(project)?)?;
     let version = if api.worker_exists(WORKER).await? {
         let version = api.upload_version(WORKER, &upload).await;
         upload.finish();
         version?
     } else {
-        deploy::ship(api, WORKER, &upload, None).await?.version
+        deploy::ship(api, WORKER, &mut upload, &deploy::Plan::default()).await?.version
     };
     let started = version.startup_time_ms.map(|ms| format!(", starts in {ms} ms")).unwrap_or_default();
     render::line(format_args!("  {tag}  {}  GREETING={greeting}{started}", version.id));

@@ -6,7 +6,7 @@ use crate::cli::client::{Api, Intent, Listing};
 use crate::cli::fault::{Fault, failed};
 use crate::cli::refused;
 use crate::cli::render;
-use crate::control::wire::{Deployment, Share};
+use crate::control::wire::{Deployment, DeploymentRequest, Share};
 
 use super::{split, versions};
 
@@ -30,7 +30,9 @@ pub async fn run(args: &RollbackArgs, common: &Common) -> anyhow::Result<()> {
     ));
     let message = args.message.clone().unwrap_or_else(|| "Rollback".to_owned());
     let force = if args.force { Intent::Force } else { Intent::Deploy };
-    let deployment = roll_back(&api, &worker, &target, message, force).await?;
+    let mut request = request(&target, message);
+    request.code_update_strategy = split::code_update(&args.code_update, common)?;
+    let deployment = roll_back(&api, &worker, &target, &request, force).await?;
     if args.json {
         render::json(&deployment);
     } else {
@@ -39,16 +41,20 @@ pub async fn run(args: &RollbackArgs, common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A deployment that gives `target` everything.
+pub fn request(target: &str, message: String) -> DeploymentRequest {
+    split::request(vec![Share { version_id: target.to_owned(), percentage: 100.0 }], Some(message))
+}
+
 /// Makes the deployment. With `Force`, changed secrets are named and then overruled.
 pub async fn roll_back(
     api: &Api,
     worker: &str,
     target: &str,
-    message: String,
+    request: &DeploymentRequest,
     force: Intent,
 ) -> anyhow::Result<Deployment> {
-    let request = split::request(vec![Share { version_id: target.to_owned(), percentage: 100.0 }], Some(message));
-    let refusal = match api.deploy(worker, &request, Intent::Deploy).await {
+    let refusal = match api.deploy(worker, request, Intent::Deploy).await {
         Err(error) if refused::code(&error) == Some(SECRETS_CHANGED) => error,
         outcome => return outcome,
     };
@@ -61,7 +67,7 @@ pub async fn roll_back(
             .into());
     }
     render::warn(format_args!("the old values of these secrets become live again: {}", secrets.join(", ")));
-    api.deploy(worker, &request, Intent::Force).await
+    api.deploy(worker, request, Intent::Force).await
 }
 
 /// The version to return to (`RBK-3`, E12): deployments from newest to oldest without the active one; the first that gives
