@@ -4,6 +4,7 @@
 //! `OBJECTS` (100,000) are created, `LIVE` (10,000) of them in memory at once; `SECONDS_EACH` (2) for each rate.
 
 #![allow(unreachable_pub, reason = "one binary: nothing in it is reachable from elsewhere")]
+#![allow(clippy::print_stdout, reason = "a table for whoever runs it")]
 
 mod common;
 

@@ -67,6 +67,15 @@ pub struct Change {
     pub before: Option<u64>,
 }
 
+/// When what was written is handed to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Whenever the guest is at rest: writes with no await between them are together.
+    AtRest,
+    /// When something waits for it: the writes of one event are together.
+    WhenWanted,
+}
+
 /// What becomes of the alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlarmChange {
@@ -328,11 +337,11 @@ impl Storage {
 
     // --- what the object's task does ---
 
-    /// The next batch for the store, if there is one; where `only_if_wanted`, only if somebody waits for it.
+    /// The next batch for the store, if one is due.
     #[must_use]
-    pub fn take(&self, only_if_wanted: bool) -> Option<(u64, Batch)> {
+    pub fn take(&self, due: Due) -> Option<(u64, Batch)> {
         let mut inner = self.inner();
-        if inner.pending.is_empty() || (only_if_wanted && !inner.wanted) {
+        if inner.pending.is_empty() || (due == Due::WhenWanted && !inner.wanted) {
             return None;
         }
         inner.taken += 1;
