@@ -30,6 +30,7 @@ mod kv;
 mod limits;
 mod main_job;
 mod metadata;
+mod objects;
 mod observe;
 mod outbound;
 mod projects;
