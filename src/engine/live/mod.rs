@@ -1,7 +1,7 @@
 //! An object in memory: one instance for as long as it lives there, and the events that come to it.
 //!
 //! Everything happens in one task. Inside, the guest: of WASI 0.3 in one `run_concurrent`, with many events at once; of 0.2 one
-//! event after the other. Outside of it, [`drive`] polls the guest, and whenever it is at rest hands what it wrote to the store
+//! event after the other. Outside of it, [`Life::drive`] polls the guest, and whenever it is at rest hands what it wrote to the store
 //! and lets the next delivery in (see [`gate`](crate::host::object::gate)). What ends an object is watched for outside as well:
 //! a guest that spins would never look.
 
