@@ -253,7 +253,10 @@ impl Objects {
         let ready = self.fleet.ready(&assignment.worker.name, &assignment.version, &workers).await;
         let engine = ready.map_err(|failure| gone(failure.to_string()))?;
         let taken = Held::take(&self.store, address, target.name.as_deref(), &self.clock, self.wake.clone()).await;
-        let (held, meta) = taken.map_err(|fault| ObjectError { retryable: true, ..gone(fault.to_string()) })?;
+        let (held, meta) = taken.map_err(|fault| {
+            tracing::error!(object = %address.id, %fault, "an object could not be started: its record cannot be read");
+            ObjectError { retryable: true, ..gone("the node's store failed".to_owned()) }
+        })?;
         let gate = Arc::<Gate>::default();
         let storage = Storage::new(Arc::new(held), Arc::clone(&gate), meta.alarm());
         let name = meta.name.map(Arc::from);

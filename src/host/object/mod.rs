@@ -40,7 +40,8 @@ pub enum Reset {
     /// The text of `DOL-8`.
     #[error("Durable Object reset because its code was updated.")]
     CodeUpdated,
-    #[error("Durable Object storage operation failed, which caused the object to be reset: {0}")]
+    /// Why is for the operator, and in the log: it names files of the node.
+    #[error("Durable Object storage operation failed, which caused the object to be reset.")]
     StorageFailed(String),
     #[error("Connection closed: this Durable Object instance is no longer active. Reconnect or retry the request.")]
     Superseded,

@@ -569,7 +569,8 @@ impl From<StoreFault> for Fault {
     fn from(fault: StoreFault) -> Self {
         match fault {
             StoreFault::Superseded => Self::Superseded,
-            StoreFault::Failed(why) => Self::Unavailable(why),
+            // Why is for the operator: it names files of the node.
+            StoreFault::Failed(_) => Self::Unavailable("the node's store failed".to_owned()),
         }
     }
 }
