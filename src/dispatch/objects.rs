@@ -62,7 +62,7 @@ impl Dispatcher {
         lineage: Lineage,
         placed: oneshot::Sender<()>,
     ) -> Result<http::Response<Body>, ObjectError> {
-        let worker = self.objects.assignment(&target.address)?.worker;
+        let worker = self.objects.owner(&target.address)?;
         let mut open = Open::new(&self, &worker, &request, &lineage);
         let result = self.fetch_of_object(&target, request, lineage, placed, &mut open).await;
         match result {
@@ -130,7 +130,7 @@ impl Dispatcher {
     }
 
     async fn ring_object(self: Arc<Self>, address: Address) -> Ended {
-        let Ok(assignment) = self.objects.assignment(&address) else { return Ended::Lost(None) };
+        let Ok(worker) = self.objects.owner(&address) else { return Ended::Lost(None) };
         let mut uri = http::uri::Parts::default();
         uri.path_and_query = http::uri::PathAndQuery::try_from(format!("/{}", address.id)).ok();
         let mut event = http::Request::new(empty());
@@ -139,7 +139,7 @@ impl Dispatcher {
             *event.method_mut() = method;
         }
         let lineage = Lineage::of_itself(address.fork);
-        let mut open = Open::new(&self, &assignment.worker, &event, &lineage);
+        let mut open = Open::new(&self, &worker, &event, &lineage);
         let target = ObjectTarget { address, name: None };
         let home = match self.objects.home(&target).await {
             Ok(home) => home,

@@ -171,6 +171,23 @@ impl Objects {
         })
     }
 
+    /// The worker whose class an object is of.
+    ///
+    /// # Errors
+    /// The class is gone.
+    pub fn owner(&self, address: &Address) -> Result<Arc<WorkerView>, ObjectError> {
+        let view = self.catalog.glance();
+        view.object_class(address.namespace).map(|(worker, _)| Arc::clone(worker)).ok_or_else(class_is_gone)
+    }
+
+    /// Whether the assignment of `home` was looked at under the present deployment, and nothing waits to be changed.
+    fn is_up_to_date(&self, home: &Home) -> bool {
+        let view = self.catalog.glance();
+        let active = view.object_class(home.address.namespace).and_then(|(worker, _)| worker.active.as_ref());
+        let seen = home.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.switch_at.is_none() && active.is_some_and(|active| active.id == seen.deployment)
+    }
+
     /// Which version an object is assigned now (`GDO-1`).
     ///
     /// # Errors
@@ -178,7 +195,7 @@ impl Objects {
     pub fn assignment(&self, address: &Address) -> Result<Assignment, ObjectError> {
         let view = self.catalog.glance();
         let Some((worker, class)) = view.object_class(address.namespace) else {
-            return Err(gone("this Durable Object's class was deleted".to_owned()));
+            return Err(class_is_gone());
         };
         let Some(active) = &worker.active else {
             return Err(gone(format!(
@@ -212,6 +229,9 @@ impl Objects {
         }
         let cell = Arc::clone(&self.cells.entry(target.address).or_default());
         let mut place = cell.place.lock().await;
+        if let Some(home) = place.as_ref().filter(|home| !home.object.is_dead() && self.is_up_to_date(home)) {
+            return Ok(Arc::clone(home));
+        }
         let assignment = self.assignment(&target.address)?;
         if let Some(home) = place.as_ref() {
             if !home.object.is_dead() && self.fits(&cell, home, &assignment) {
@@ -265,6 +285,10 @@ impl Objects {
             Arc::strong_count(cell) == 1 && cell.present().is_none_or(|home| home.object.is_dead()) && cell.is_calm()
         });
     }
+}
+
+fn class_is_gone() -> ObjectError {
+    gone("this Durable Object's class was deleted".to_owned())
 }
 
 fn gone(message: String) -> ObjectError {
