@@ -1,7 +1,8 @@
 //! Durable Objects beside their limits, in one run: calls beside a bare actor's channel, durable writes beside what the disk can
 //! sync; and what an object costs in memory and asleep.
 //!
-//! `OBJECTS` (100,000) are created, `LIVE` (10,000) of them in memory at once; `SECONDS_EACH` (2) for each rate.
+//! `OBJECTS` (100,000) are created, `LIVE` (10,000) of them in memory at once; `ALARMS` (100,000) sleep; `SECONDS_EACH` (2) for
+//! each rate.
 
 #![allow(unreachable_pub, reason = "one binary: nothing in it is reachable from elsewhere")]
 #![allow(clippy::print_stdout, reason = "a table for whoever runs it")]
@@ -17,12 +18,14 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use sluicegate::clock::monotonic;
+use sluicegate::dispatch::Dispatcher;
 use sluicegate::domain::object::ObjectNamespaceId;
 use sluicegate::host::Body;
 use sluicegate::host::call::Lineage;
 use sluicegate::host::object::Address;
 use sluicegate::host::ports::{ObjectCaller as _, ObjectTarget};
-use sluicegate::objects::Settings;
+use sluicegate::objects::alarms::Ringer;
+use sluicegate::objects::{Objects, Settings};
 use sluicegate::store::SqliteStore;
 use tokio::sync::{mpsc, oneshot};
 
@@ -93,13 +96,31 @@ async fn run() {
     );
     let asleep = resident_bytes().saturating_sub(before);
     println!("with {live} of them in memory at most, the node has grown by {} MiB", asleep / (1024 * 1024));
+    alarms(&node, number("ALARMS", 100_000)).await;
     node.objects.stop().await;
+}
+
+/// What alarms cost that ring in an hour: the scheduler looks only at what is due.
+async fn alarms(node: &Arc<Node>, count: u64) {
+    node.upload_with("alarm-clock", &common::guest("alarm-clock"), Reuse::ByGuest, Some("Clock")).await;
+    let (worker, class) = ("alarm-clock".parse().expect("a name"), "Clock".parse().expect("a class"));
+    let namespace = node.objects.namespace(&worker, &class).expect("the class was made");
+    let clocks = Bench { node: Arc::clone(node), namespace };
+    let ringer: Arc<dyn Ringer> = Arc::<Dispatcher>::clone(&node.dispatcher);
+    let ringing = tokio::spawn(Objects::ring_forever(Arc::downgrade(&node.objects), ringer));
+    clocks.each(1_000, |n| format!("warm-{n}"), Ask::Alarm).await;
+    let before = resident_bytes();
+    clocks.each(count, |n| format!("clock-{n}"), Ask::Alarm).await;
+    let grown = resident_bytes().saturating_sub(before);
+    println!("{count} alarms that sleep: {} MiB", grown / (1024 * 1024));
+    ringing.abort();
 }
 
 #[derive(Clone, Copy)]
 enum Ask {
     Read,
     Write,
+    Alarm,
 }
 
 #[derive(Clone)]
@@ -116,6 +137,7 @@ impl Bench {
         let request = match ask {
             Ask::Read => http::Request::get("http://object.internal/"),
             Ask::Write => http::Request::post("http://object.internal/increment"),
+            Ask::Alarm => http::Request::post("http://object.internal/at?in_ms=3600000&say=tea"),
         };
         let request = request.body(empty()).expect("a request");
         let answer = self.node.dispatcher.send(target, request, Lineage::default()).await.await;

@@ -224,7 +224,7 @@ impl Objects {
     /// # Errors
     /// Why there can be none now.
     pub async fn home(self: &Arc<Self>, target: &ObjectTarget) -> Result<Arc<Home>, ObjectError> {
-        if self.stopping.load(Ordering::SeqCst) {
+        if self.is_stopping() {
             return Err(stopping());
         }
         let cell = Arc::clone(&self.cells.entry(target.address).or_default());
@@ -257,6 +257,38 @@ impl Objects {
         Arc::clone(counts.entry(worker.clone()).or_default())
     }
 
+    /// What happened to the objects of all workers since the node started, as metrics in Prometheus' text form.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        use std::fmt::Write as _;
+        let counts: Vec<(WorkerName, Arc<Counts>)> = {
+            let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.iter().map(|(worker, counts)| (worker.clone(), Arc::clone(counts))).collect()
+        };
+        let mut text = format!(
+            "# HELP sluice_objects_live Durable Objects in memory.\n# TYPE sluice_objects_live gauge\nsluice_objects_live {}\n",
+            self.live()
+        );
+        let started = ("sluice_object_starts_total", "Durable Objects that came to memory.");
+        let resets = ("sluice_object_resets_total", "Durable Objects that were reset, by why.");
+        // Writing to a text never fails.
+        let head = |text: &mut String, (name, help): (&str, &str)| {
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        };
+        head(&mut text, started);
+        for (worker, counts) in &counts {
+            let _ = writeln!(text, "{}{{worker=\"{worker}\"}} {}", started.0, counts.started.load(Ordering::Relaxed));
+        }
+        head(&mut text, resets);
+        for (worker, counts) in &counts {
+            for (why, count) in [("reassigned", &counts.reassigned), ("failed", &counts.failed)] {
+                let count = count.load(Ordering::Relaxed);
+                let _ = writeln!(text, "{}{{worker=\"{worker}\",why=\"{why}\"}} {count}", resets.0);
+            }
+        }
+        text
+    }
+
     /// Objects in memory, or about to be.
     #[must_use]
     pub fn live(&self) -> usize {
@@ -277,6 +309,10 @@ impl Objects {
                 home.over().await;
             }
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
     }
 
     /// Forgets the place of an object that is not in memory, unless somebody waits there.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::harness::http;
 use crate::harness::{Node, Upload, Version, test_guest, until};
 
 const RESET: &str = "Durable Object reset because its code was updated.";
@@ -114,6 +115,13 @@ fn objects_move_with_their_share_and_each_is_reset_exactly_once() {
     }
     assert_eq!(resets, OBJECTS);
     assert_eq!(objects(&node)["since_start"]["reassigned"], OBJECTS);
+    let metrics = http::request(node.control, "GET", "/metrics", &[("host", &node.control.to_string())], b"").text();
+    for line in [
+        format!("sluice_object_resets_total{{worker=\"ledger\",why=\"reassigned\"}} {OBJECTS}\n"),
+        format!("sluice_objects_live {OBJECTS}\n"),
+    ] {
+        assert!(metrics.contains(&line), "{line} is not in {metrics}");
+    }
     // A rollback takes them back, once more (`RBK-10`).
     node.split("ledger", &[(&one, 100.0)]);
     assert_eq!(runs(&node, "object-0"), "one");
