@@ -16,6 +16,7 @@ mod assignment;
 mod cli;
 mod cli_config;
 mod cli_faults;
+mod cli_objects;
 mod clocks;
 mod corpus;
 mod crash;
