@@ -305,6 +305,9 @@ fn a_dry_run_tells_what_would_become_of_the_objects() {
     assert!(node.run(&folder, &line).done().out.contains("#1"), "{line}");
     let plan = node.run(&folder, &format!("{line} --json")).done().json()["sluice"]["objects"].clone();
     assert_eq!((&plan["objects"], &plan["moving"], &plan["live_moving"]), (&json!(2), &json!(1), &json!(1)));
+    let line = "versions deploy v2@20 v1 --dry-run --durable-objects-code-update-mode deferred";
+    let text = "1 of them is in memory and would be reset when it leaves memory, or after 300 s.";
+    assert!(node.run(&folder, line).done().out.contains(text), "{line}");
     // It was a plan and nothing else.
     assert_eq!(node.deployments("w").len(), 1);
     assert!(node.count(&early).contains("on v1, worker on v1) (up: 2 calls)"));

@@ -13,6 +13,7 @@ mod harness;
 
 mod api_robustness;
 mod assignment;
+mod classes;
 mod cli;
 mod cli_config;
 mod cli_faults;
@@ -30,6 +31,7 @@ mod kv;
 mod limits;
 mod main_job;
 mod metadata;
+mod objects;
 mod observe;
 mod outbound;
 mod projects;

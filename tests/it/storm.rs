@@ -4,6 +4,7 @@
 //!
 //! Runs for a while by default; `SLUICE_STORM_ROUNDS=200` runs that many rounds, `SLUICE_STORM_SEED` repeats one.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,8 @@ struct Object {
     unknown: u64,
     /// The largest sum that anybody was told: no later one may be less (O1, S2).
     told: u64,
+    /// All sums that were told since the object was last looked at: no two are the same.
+    sums: BTreeSet<u64>,
 }
 
 /// What happens while the clients are at work.
@@ -72,6 +75,7 @@ impl Client<'_> {
             Some(reply) if reply.status == 200 && reply.whole => {
                 let sum: u64 = reply.text().trim().parse().expect("a sum");
                 assert!(sum > told, "o{index}: the sum {sum} was told after {told}");
+                assert!(object.sums.insert(sum), "o{index}: the sum {sum} was told twice");
                 object.acknowledged += 1;
                 object.told = object.told.max(sum);
             }
@@ -127,7 +131,7 @@ fn verify(node: &Node, objects: &[Mutex<Object>]) {
         assert!((least..=most).contains(&sum), "o{index}: {sum} is not within {least} and {most}");
         assert!(sum >= object.told, "o{index}: {sum}, after {} was told", object.told);
         // Known now, whatever was not before.
-        *object = Object { acknowledged: sum, unknown: 0, told: sum };
+        *object = Object { acknowledged: sum, unknown: 0, told: sum, sums: BTreeSet::new() };
         assert_eq!(read("a"), read("b"), "o{index}: half of a commit");
         assert_eq!(read("trapped"), "", "o{index}: a write that was not confirmed when its object trapped");
     }

@@ -1,6 +1,7 @@
 //! What can be typed: wrangler's grammar, and what wrangler has not. Nothing is decided here; [`super::settings`] says what
 //! the words mean and [`super::commands`] does it. No command ever asks a question.
 
+mod code_update;
 mod kv;
 mod objects;
 mod tail;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use code_update::{CodeUpdateArgs, joined};
 pub use kv::{BesideArgs, KvBulkCommand, KvCommand, KvKeyCommand, KvNamespaceCommand, NamespaceArgs};
 pub use objects::{ObjectArgs, ObjectsCommand};
 pub use tail::{TailArgs, TailFormat, TailStatus};
@@ -61,7 +63,7 @@ pub enum Command {
     /// Run the project of this folder on a node of its own; rebuild and redeploy on every change
     Dev(DevArgs),
     /// Upload a version and give it all the traffic
-    Deploy(UploadArgs),
+    Deploy(DeployArgs),
     /// Upload, list and deploy versions
     Versions {
         #[command(subcommand)]
@@ -170,6 +172,14 @@ pub struct DevArgs {
     pub vars: Vec<String>,
     #[command(flatten)]
     pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    #[command(flatten)]
+    pub upload: UploadArgs,
+    #[command(flatten)]
+    pub code_update: CodeUpdateArgs,
 }
 
 #[derive(Debug, Args)]
@@ -306,6 +316,9 @@ mod tests {
             "sluice versions secret list --latest-version",
             "sluice deployments status --json",
             "sluice rollback -y -m why",
+            "sluice rollback --durable-objects-code-update-mode immediate 3",
+            "sluice deploy --durable-objects-code-update-mode deferred a.wasm",
+            "sluice versions deploy a@20 --durable-objects-code-update-mode=deferred b@80",
             "sluice rollback dc8dcd28 --yes",
             "sluice secret bulk secrets.json -e live",
             "sluice delete w --force",
@@ -335,6 +348,12 @@ mod tests {
             "sluice serve --listen 127.0.0.1:0 --request-log - --outbound none",
         ] {
             assert_eq!(code(line), 0, "{line}");
+        }
+        for line in [
+            "sluice versions upload --durable-objects-code-update-mode immediate",
+            "sluice rollback --durable-objects-code-update-mode soon",
+        ] {
+            assert_eq!(code(line), 2, "{line}");
         }
         for line in [
             "sluice",

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::UploadArgs;
+use super::{CodeUpdateArgs, UploadArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum VersionsCommand {
@@ -74,6 +74,8 @@ pub struct VersionsDeployArgs {
     /// Deploy although secrets have changed since
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub code_update: CodeUpdateArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -104,6 +106,8 @@ pub struct RollbackArgs {
     /// Check it and say how much traffic would move, and which Durable Objects; nothing is rolled back
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub code_update: CodeUpdateArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -6,7 +6,7 @@ use crate::cli::client::{Api, Intent, Listing};
 use crate::cli::fault::{Fault, failed};
 use crate::cli::refused;
 use crate::cli::render;
-use crate::control::wire::{Deployment, Share};
+use crate::control::wire::{Deployment, DeploymentRequest, Share};
 
 use super::{plan, split, versions};
 
@@ -36,7 +36,9 @@ pub async fn run(args: &RollbackArgs, common: &Common) -> anyhow::Result<()> {
         (true, false) => Intent::DryRun,
         (true, true) => Intent::ForcedDryRun,
     };
-    let deployment = roll_back(&api, &worker, &target, message, intent).await?;
+    let mut request = request(&target, message);
+    request.code_update_strategy = split::code_update(&args.code_update, common)?;
+    let deployment = roll_back(&api, &worker, &target, &request, intent).await?;
     if args.json {
         render::json(&deployment);
     } else {
@@ -48,16 +50,20 @@ pub async fn run(args: &RollbackArgs, common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A deployment that gives `target` everything.
+pub fn request(target: &str, message: String) -> DeploymentRequest {
+    split::request(vec![Share { version_id: target.to_owned(), percentage: 100.0 }], Some(message))
+}
+
 /// Makes the deployment, or tries it. With force, changed secrets are named and then overruled.
 pub async fn roll_back(
     api: &Api,
     worker: &str,
     target: &str,
-    message: String,
+    request: &DeploymentRequest,
     intent: Intent,
 ) -> anyhow::Result<Deployment> {
-    let request = split::request(vec![Share { version_id: target.to_owned(), percentage: 100.0 }], Some(message));
-    let refusal = match api.deploy(worker, &request, intent.unforced()).await {
+    let refusal = match api.deploy(worker, request, intent.unforced()).await {
         Err(error) if refused::code(&error) == Some(SECRETS_CHANGED) => error,
         outcome => return outcome,
     };
@@ -70,7 +76,7 @@ pub async fn roll_back(
             .into());
     }
     render::warn(format_args!("the old values of these secrets become live again: {}", secrets.join(", ")));
-    api.deploy(worker, &request, intent).await
+    api.deploy(worker, request, intent).await
 }
 
 /// The version to return to (`RBK-3`, E12): deployments from newest to oldest without the active one; the first that gives

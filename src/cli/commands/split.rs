@@ -1,11 +1,11 @@
 //! `versions deploy`: splits the traffic between versions.
 
-use crate::cli::args::{Common, VersionsDeployArgs};
+use crate::cli::args::{CodeUpdateArgs, Common, VersionsDeployArgs};
 use crate::cli::client::{Api, Intent, Listing};
 use crate::cli::fault::{Fault, usage};
 use crate::cli::names::{self, Name, Spec};
 use crate::cli::render::{self, or_dash, percent};
-use crate::control::wire::{Annotations, Deployment, DeploymentRequest, Share, Version};
+use crate::control::wire::{Annotations, CodeUpdateStrategy, Deployment, DeploymentRequest, Share, Version};
 use crate::domain::limits::SLOTS;
 
 use super::plan;
@@ -17,7 +17,8 @@ pub async fn deploy(args: &VersionsDeployArgs, common: &Common) -> anyhow::Resul
     let api = common.client()?;
     let (entries, known) = resolve(&api, &worker, specs).await?;
     let shares = names::distribute(&entries)?;
-    let request = request(shares, args.message.clone());
+    let mut request = request(shares, args.message.clone());
+    request.code_update_strategy = code_update(&args.code_update, common)?;
     let intent = match (args.dry_run, args.force) {
         (false, false) => Intent::Deploy,
         (false, true) => Intent::Force,
@@ -42,6 +43,14 @@ pub fn request(versions: Vec<Share>, message: Option<String>) -> DeploymentReque
         versions,
         annotations: Annotations { message, ..Annotations::default() },
         code_update_strategy: None,
+    }
+}
+
+/// When running objects get the new code: as typed, else as the file says (`DOU-3`).
+pub fn code_update(args: &CodeUpdateArgs, common: &Common) -> anyhow::Result<Option<CodeUpdateStrategy>> {
+    match args.code_update {
+        Some(strategy) => Ok(Some(strategy)),
+        None => common.selection().code_update(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmtime::component::{Accessor, HasData, Linker};
 
+use crate::domain::limits::OBJECT_KEYS_PER_CALL_MAX;
 use crate::host::bindings::worker::sluice::worker::object_storage as p3;
 use crate::host::bindings::worker_p2::sluice::worker_p2::object_storage as p2;
 use crate::host::object::Object;
@@ -34,15 +35,21 @@ fn pairs(found: impl IntoIterator<Item = (String, Option<Bytes>)>) -> Pairs {
     found.into_iter().filter_map(|(key, value)| Some((key, value?.into()))).collect()
 }
 
-/// In key order, as the contract has it; each key once.
-async fn get_many(object: &Object, mut keys: Vec<String>) -> Result<Pairs, Fault> {
+/// In key order, each key once.
+fn distinct(mut keys: Vec<String>) -> Vec<String> {
     let asked = keys.len();
     keys.sort_unstable();
     keys.dedup();
     // The limit is on what was asked.
-    if asked > crate::domain::limits::OBJECT_KEYS_PER_CALL_MAX {
+    if asked > OBJECT_KEYS_PER_CALL_MAX {
         keys.resize(asked, String::new());
     }
+    keys
+}
+
+/// In key order, as the contract has it.
+async fn get_many(object: &Object, keys: Vec<String>) -> Result<Pairs, Fault> {
+    let keys = distinct(keys);
     let values = object.storage.get_many(keys.clone()).await?;
     Ok(pairs(keys.into_iter().zip(values)))
 }
@@ -52,10 +59,8 @@ async fn list(object: &Object, query: Query) -> Result<Pairs, Fault> {
     Ok(found.into_iter().map(|(key, value)| (key, value.into())).collect())
 }
 
-async fn delete(object: &Object, mut keys: Vec<String>) -> Result<u32, Fault> {
-    keys.sort_unstable();
-    keys.dedup();
-    object.storage.delete(keys).await
+async fn delete(object: &Object, keys: Vec<String>) -> Result<u32, Fault> {
+    object.storage.delete(distinct(keys)).await
 }
 
 /// The parts of the two contracts that read the same but are of different types.

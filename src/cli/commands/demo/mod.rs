@@ -72,7 +72,7 @@ async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Re
     let client = Client::new(node.data, WORKER)?;
 
     render::heading(format_args!("3. Two versions of {WORKER}"));
-    let project = project(examples)?;
+    let project = project(examples, WORKER)?;
     let old = upload(&api, &project, "v1", "Hello").await?;
     let new = upload(&api, &project, "v2", "Bonjour").await?;
 
@@ -97,7 +97,8 @@ async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Re
 
     render::heading("7. A rollback");
     let target = rollback::default_target(&api.deployments(WORKER).await?)?;
-    rollback::roll_back(&api, WORKER, &target, "Rollback".to_owned(), Intent::Deploy).await?;
+    let request = rollback::request(&target, "Rollback".to_owned());
+    rollback::roll_back(&api, WORKER, &target, &request, Intent::Deploy).await?;
     let tally = client.many(PROOF_REQUESTS, &[], "sending").await?;
     let back = tally.only()?;
     render::line(format_args!("  {PROOF_REQUESTS} requests  ->  v1 {back}"));
@@ -153,11 +154,11 @@ fn settings(folder: &Path) -> app::Settings {
     settings
 }
 
-fn project(examples: &Path) -> anyhow::Result<Project> {
-    let selection = Selection { config: Some(examples.join(WORKER)), ..Selection::default() };
+fn project(examples: &Path, worker: &str) -> anyhow::Result<Project> {
+    let selection = Selection { config: Some(examples.join(worker)), ..Selection::default() };
     let mut project = Project::load(&selection)?;
     // The files of the repository may be edited; the show needs the name it announces.
-    project.config.name = Some(WORKER.to_owned());
+    project.config.name = Some(worker.to_owned());
     Ok(project)
 }
 
@@ -168,13 +169,13 @@ async fn upload(api: &Api, project: &Project, tag: &str, greeting: &str) -> anyh
         vars: vec![("GREETING".to_owned(), greeting.to_owned())],
         ..Extras::default()
     };
-    let upload = deploy::package(project, &extras, module::locate(project)?)?;
+    let mut upload = deploy::package(project, &extras, module::locate(project)?)?;
     let version = if api.worker_exists(WORKER).await? {
         let version = api.upload_version(WORKER, &upload).await;
         upload.finish();
         version?
     } else {
-        deploy::ship(api, WORKER, &upload, None).await?.version
+        deploy::ship(api, WORKER, &mut upload, &deploy::Plan::default()).await?.version
     };
     let started = version.startup_time_ms.map(|ms| format!(", starts in {ms} ms")).unwrap_or_default();
     render::line(format_args!("  {tag}  {}  GREETING={greeting}{started}", version.id));

@@ -4,15 +4,15 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
 
 use crate::cli::client::{Api, Intent};
-use crate::cli::commands::split;
 use crate::cli::commands::traffic::Client;
+use crate::cli::commands::{deploy, split};
 use crate::cli::fault::failed;
 use crate::cli::names;
+use crate::cli::project::metadata::Extras;
+use crate::cli::project::module;
 use crate::cli::render::{self, percent};
-use crate::cli::upload::{Upload, part_name};
 use crate::control::wire::Version;
 use crate::domain::object::ObjectNamespaceId;
 
@@ -54,18 +54,17 @@ struct Told {
 }
 
 pub(super) async fn show(api: &Api, client: &Client, examples: &Path) -> anyhow::Result<Stage> {
-    let module = examples.join("dist").join(format!("{WORKER}.wasm"));
-    let migrations = json!({ "new_tag": "v1", "steps": [{ "new_sqlite_classes": [CLASS] }] });
-    let first = Upload::prepare(metadata("A", &module, Some(migrations)), module.clone())?;
-    api.put_script(WORKER, &first).await?;
-    first.finish();
-    let second = Upload::prepare(metadata("B", &module, None), module)?;
-    let new = api.upload_version(WORKER, &second).await;
-    second.finish();
-    let new = new?;
-    let old = api.deployments(WORKER).await?.first().and_then(|active| active.versions.first().cloned());
-    let old = old.ok_or_else(|| failed(format!("{WORKER} was uploaded, but is not deployed")))?;
-    let stage = Stage { old: api.version(WORKER, &old.version_id).await?, new };
+    let project = super::project(examples, WORKER)?;
+    let package = |tag: &str| {
+        let extras = Extras { tag: Some(tag.to_owned()), ..Extras::default() };
+        deploy::package(&project, &extras, module::locate(&project)?)
+    };
+    let plan = deploy::Plan { migrations: &project.config.migrations, ..deploy::Plan::default() };
+    let old = deploy::ship(api, WORKER, &mut package("A")?, &plan).await?.version;
+    let upload = package("B")?;
+    let new = api.upload_version(WORKER, &upload).await;
+    upload.finish();
+    let stage = Stage { old, new: new? };
 
     let mut actors = cast(api).await?;
     let leaves: Vec<_> = actors.iter().map(|actor| format!("{} at {}", actor.name, percent(actor.leaves_at))).collect();
@@ -212,26 +211,6 @@ async fn cast(api: &Api) -> anyhow::Result<Vec<Actor>> {
         3 => Ok(found),
         _ => Err(failed(format!("of {NAMES_MAX} names none moves at some step")).into()),
     }
-}
-
-/// What the example's `wrangler.toml` says, under a tag.
-fn metadata(tag: &str, module: &Path, migrations: Option<Value>) -> serde_json::Map<String, Value> {
-    let mut metadata = serde_json::Map::new();
-    let mut put = |key: &str, value: Value| drop(metadata.insert(key.to_owned(), value));
-    put("main_module", json!(part_name(module)));
-    put("compatibility_date", json!("2026-11-01"));
-    put("annotations", json!({ "workers/tag": tag }));
-    put(
-        "bindings",
-        json!([
-            { "name": "COUNTER", "type": "durable_object_namespace", "class_name": CLASS },
-            { "name": "CF_VERSION_METADATA", "type": "version_metadata" },
-        ]),
-    );
-    if let Some(migrations) = migrations {
-        put("migrations", migrations);
-    }
-    metadata
 }
 
 /// `counter a = 3 (object on v2, worker on v1) (up: 2 calls)`.
