@@ -43,6 +43,23 @@ pub enum Intent {
     Force,
     /// Check only; nothing is deployed.
     DryRun,
+    /// Check only, although secrets have changed since.
+    ForcedDryRun,
+}
+
+impl Intent {
+    /// The same without force.
+    pub fn unforced(self) -> Self {
+        if self.is_dry() { Self::DryRun } else { Self::Deploy }
+    }
+
+    pub fn is_dry(self) -> bool {
+        matches!(self, Self::DryRun | Self::ForcedDryRun)
+    }
+
+    pub fn is_forced(self) -> bool {
+        matches!(self, Self::Force | Self::ForcedDryRun)
+    }
 }
 
 /// One node's API.
@@ -145,10 +162,8 @@ impl Api {
         intent: Intent,
     ) -> anyhow::Result<Deployment> {
         let mut url = self.url(&["workers", "scripts", worker, "deployments"]);
-        match intent {
-            Intent::Deploy => {}
-            Intent::Force => drop(url.query_pairs_mut().append_pair("force", "true")),
-            Intent::DryRun => drop(url.query_pairs_mut().append_pair("dry_run", "true")),
+        for (name, _) in [("force", intent.is_forced()), ("dry_run", intent.is_dry())].iter().filter(|(_, is)| *is) {
+            url.query_pairs_mut().append_pair(name, "true");
         }
         self.send(Method::POST, url, |http| Ok(http.json(request))).await
     }

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod fault;
 pub mod kv;
 pub mod names;
+pub mod objects;
 pub mod project;
 pub mod refused;
 pub mod render;

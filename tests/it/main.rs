@@ -17,6 +17,7 @@ mod classes;
 mod cli;
 mod cli_config;
 mod cli_faults;
+mod cli_objects;
 mod clocks;
 mod corpus;
 mod crash;

@@ -3,6 +3,7 @@
 
 mod code_update;
 mod kv;
+mod objects;
 mod tail;
 mod versions;
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use code_update::{CodeUpdateArgs, joined};
 pub use kv::{BesideArgs, KvBulkCommand, KvCommand, KvKeyCommand, KvNamespaceCommand, NamespaceArgs};
+pub use objects::{ObjectArgs, ObjectsCommand};
 pub use tail::{TailArgs, TailFormat, TailStatus};
 pub use versions::{
     DeploymentsCommand, ListArgs, NoteArgs, RollbackArgs, SecretBulkArgs, SecretCommand, SecretPutArgs,
@@ -84,6 +86,12 @@ pub enum Command {
         #[command(subcommand)]
         command: KvCommand,
     },
+    /// Durable Objects: which there are, which version each of them runs, and why
+    #[command(after_help = objects::EXAMPLES)]
+    Objects {
+        #[command(subcommand)]
+        command: ObjectsCommand,
+    },
     /// Watch a worker's requests as they end: their outcomes, what the guest printed, what it failed with
     Tail(TailArgs),
     /// Delete a worker with all its versions
@@ -92,7 +100,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Make a new project
     Init(InitArgs),
-    /// Show the whole thing at work: two versions, a split, an override, a sticky key, a rollback
+    /// Show the whole thing at work: two versions, a split, an override, a sticky key, a rollback, Durable Objects
     Demo(DemoArgs),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
@@ -328,6 +336,12 @@ mod tests {
             "sluice kv bulk put f.json --binding NOTES --remote",
             "sluice kv bulk get f.json --binding NOTES",
             "sluice kv bulk delete f.json --binding NOTES --force",
+            "sluice objects list w --class Counter --json",
+            "sluice objects view alice --class Counter --json --name w",
+            "sluice objects explain alice",
+            "sluice objects reset alice --by-name",
+            "sluice objects delete alice -y",
+            "sluice rollback --dry-run",
             "sluice explain w --key k --key l --header X:y",
             "sluice tail w --format pretty --status error --status ok --ip self --version-id 3",
             "sluice init d --wasi 0.3",
@@ -341,8 +355,14 @@ mod tests {
         ] {
             assert_eq!(code(line), 2, "{line}");
         }
-        for line in ["sluice", "sluice nonsense", "sluice rollback a b", "sluice secret put", "sluice serve --listen x"]
-        {
+        for line in [
+            "sluice",
+            "sluice nonsense",
+            "sluice rollback a b",
+            "sluice secret put",
+            "sluice serve --listen x",
+            "sluice objects view",
+        ] {
             assert_eq!(code(line), 2, "{line}");
         }
     }

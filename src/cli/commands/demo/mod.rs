@@ -1,5 +1,7 @@
 //! `demo`: the main job from end to end on this machine, by the same API and the same project files that everyone uses: two
-//! versions of an example worker, a 20/80 split under traffic, an override, a sticky key, a rollback.
+//! versions of an example worker, a 20/80 split under traffic, an override, a sticky key, a rollback, and Durable Objects.
+
+mod objects;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -62,6 +64,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
 struct Stage {
     old: Version,
     new: Version,
+    objects: objects::Stage,
 }
 
 async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Result<Stage> {
@@ -69,7 +72,7 @@ async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Re
     let client = Client::new(node.data, WORKER)?;
 
     render::heading(format_args!("3. Two versions of {WORKER}"));
-    let project = project(examples)?;
+    let project = project(examples, WORKER)?;
     let old = upload(&api, &project, "v1", "Hello").await?;
     let new = upload(&api, &project, "v2", "Bonjour").await?;
 
@@ -102,7 +105,10 @@ async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Re
     if back != old.id {
         return Err(failed(format!("after the rollback version {back} answered, expected {}", old.id)).into());
     }
-    Ok(Stage { old, new })
+
+    render::heading("8. Durable Objects: each runs one version at a time, and is reset when its version changes");
+    let objects = objects::show(&api, &Client::new(node.data, objects::WORKER)?, examples).await?;
+    Ok(Stage { old, new, objects })
 }
 
 // === Steps ===
@@ -122,7 +128,7 @@ async fn build(examples: &Path) -> anyhow::Result<()> {
     let script = std::path::absolute(examples.join("build.sh"))?;
     let status = tokio::process::Command::new("bash")
         .arg(&script)
-        .args(["hello", WORKER])
+        .args(["hello", WORKER, objects::WORKER])
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .kill_on_drop(true)
@@ -148,11 +154,11 @@ fn settings(folder: &Path) -> app::Settings {
     settings
 }
 
-fn project(examples: &Path) -> anyhow::Result<Project> {
-    let selection = Selection { config: Some(examples.join(WORKER)), ..Selection::default() };
+fn project(examples: &Path, worker: &str) -> anyhow::Result<Project> {
+    let selection = Selection { config: Some(examples.join(worker)), ..Selection::default() };
     let mut project = Project::load(&selection)?;
     // The files of the repository may be edited; the show needs the name it announces.
-    project.config.name = Some(WORKER.to_owned());
+    project.config.name = Some(worker.to_owned());
     Ok(project)
 }
 
@@ -199,8 +205,10 @@ fn how_to_go_on(node: &app::Running, folder: &Path, stage: &Stage) {
     let port = node.data.port();
     let host = format!("http://{WORKER}.localhost:{port}/");
     let program = std::env::args().next().unwrap_or_else(|| "sluice".to_owned());
-    let sluice = format!("{program} --data-dir {} --name {WORKER}", folder.display());
-    let Stage { old, new } = stage;
+    let at = |worker: &str| format!("{program} --data-dir {} --name {worker}", folder.display());
+    let (sluice, counter) = (at(WORKER), at(objects::WORKER));
+    let Stage { old, new, objects } = stage;
+    let half = format!("{}@50 {}@50", short(&objects.old.id), short(&objects.new.id));
     render::heading("Go on by hand");
     let lines = [
         ("# The worker, and the new version by its own address", String::new()),
@@ -214,6 +222,11 @@ fn how_to_go_on(node: &app::Running, folder: &Path, stage: &Stage) {
         ("", format!("{sluice} deployments status")),
         ("", format!("{sluice} explain {WORKER} --key {KEY}")),
         ("", format!("{sluice} rollback")),
+        ("# The objects, one that never was, and what half of the way back would do to them", String::new()),
+        ("", format!("{counter} objects list")),
+        ("", format!("{counter} objects explain alice")),
+        ("", format!("{counter} versions deploy {half} --dry-run")),
+        ("", format!("curl -X POST http://{}.localhost:{port}/alice/increment", objects::WORKER)),
     ];
     for (comment, command) in lines {
         render::line(format_args!("  {comment}{command}"));
