@@ -33,6 +33,7 @@ use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::VersionEngine;
 use crate::host::bindings::{worker, worker_p2};
 use crate::host::call::Call;
+use crate::host::object::gate::Stirring;
 use crate::host::object::storage::Due;
 use crate::host::object::{Object, Presence, Reset};
 use crate::host::ports::StoreFault;
@@ -210,13 +211,17 @@ impl Life<'_> {
         due: Due,
         is_quiet: impl Fn() -> bool,
     ) -> Result<(), Death> {
+        /// A guest that gives way is polled again at once so many times.
+        const POLLS_MAX: u32 = 32;
         let object = self.object;
         let mut committing: Option<(u64, Committing)> = None;
         let ended = {
             let mut run = pin!(run);
             let mut stopped = pin!(object.stop.cancelled());
             let mut timer = Timer::default();
+            let stirring = Stirring::default();
             poll_fn(|cx| {
+                let mut polls = 0;
                 loop {
                     object.gate.register(cx.waker());
                     if stopped.as_mut().poll(cx).is_ready() {
@@ -232,23 +237,26 @@ impl Life<'_> {
                             Err(fault) => return Poll::Ready(Err(Death::Store(fault))),
                         }
                     }
-                    match run.as_mut().poll(cx) {
-                        Poll::Ready(result) => return Poll::Ready(result.map_err(Death::Guest)),
-                        Poll::Pending if object.is_yielding() => return Poll::Pending,
-                        Poll::Pending => {}
+                    let (polled, stirred) = stirring.poll(run.as_mut(), cx);
+                    if let Poll::Ready(result) = polled {
+                        return Poll::Ready(result.map_err(Death::Guest));
+                    }
+                    // It has more to do. Others are let run now and then.
+                    if stirred || object.is_yielding() {
+                        polls += 1;
+                        if stirred && polls < POLLS_MAX && !object.is_yielding() {
+                            continue;
+                        }
+                        if stirred {
+                            cx.waker().wake_by_ref();
+                        }
+                        return Poll::Pending;
                     }
                     // At rest: every task of the guest waits for the host.
                     let mut again = false;
-                    if committing.is_none()
-                        && let Some((number, batch)) = object.storage.take(due)
-                    {
-                        // On a task of its own: it is finished even if this one is dropped.
-                        let task = tokio::spawn(object.storage.commit(batch));
-                        let outcome = async move {
-                            task.await.unwrap_or_else(|error| Err(StoreFault::Failed(error.to_string())))
-                        };
-                        committing = Some((number, outcome.boxed()));
-                        again = true;
+                    if committing.is_none() {
+                        committing = self.begin_commit(due);
+                        again = committing.is_some();
                     }
                     again |= object.gate.rest();
                     if again {
@@ -267,19 +275,21 @@ impl Life<'_> {
             })
             .await
         };
-        // Dead before anybody hears of it: their next call finds another instance.
-        if let Err(Death::Store(fault)) = &ended {
-            object.end(match fault {
-                StoreFault::Superseded => Reset::Superseded,
-                StoreFault::Failed(why) => Reset::StorageFailed(why.clone()),
-            });
-        }
         if let Some((number, future)) = committing
             && future.await.is_ok()
         {
             object.storage.committed(number);
         }
         ended
+    }
+
+    /// Hands what was written to the store, if that is due.
+    fn begin_commit(&self, due: Due) -> Option<(u64, Committing)> {
+        let (number, batch) = self.object.storage.take(due)?;
+        // On a task of its own: it is finished even if this one is dropped.
+        let task = tokio::spawn(self.object.storage.commit(batch));
+        let outcome = async move { task.await.unwrap_or_else(|error| Err(StoreFault::Failed(error.to_string()))) };
+        Some((number, outcome.boxed()))
     }
 
     /// How long a quiet object stays.
