@@ -240,7 +240,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         data_addr: data,
         control_addr: control,
         tails: Arc::clone(&observer.tails),
-        metrics: metrics(&observer, &fleet, &catalog),
+        metrics: metrics(&observer, &fleet, &catalog, &objects),
     };
     let addresses_file = dir.join("addresses.json");
     write_addresses(&addresses_file, data, control)?;
@@ -414,8 +414,10 @@ fn metrics(
     observer: &Arc<Observer>,
     fleet: &Arc<Fleet>,
     catalog: &Arc<Catalog>,
+    objects: &Arc<Objects>,
 ) -> Arc<dyn Fn() -> String + Send + Sync> {
-    let (observer, fleet, catalog) = (Arc::clone(observer), Arc::clone(fleet), Arc::clone(catalog));
+    let (observer, fleet) = (Arc::clone(observer), Arc::clone(fleet));
+    let (catalog, objects) = (Arc::clone(catalog), Arc::clone(objects));
     Arc::new(move || {
         let view = catalog.view();
         let dropped = observer.request_log.as_ref().map_or(0, |log| log.writer.dropped());
@@ -424,7 +426,7 @@ fn metrics(
             ("sluice_versions_ready", "Versions that are ready to run.", fleet.len() as u64),
             ("sluice_request_log_dropped", "Lines of the request log that were dropped.", dropped),
         ];
-        observer.metrics.render(&gauges)
+        observer.metrics.render(&gauges) + &objects.metrics()
     })
 }
 

@@ -9,11 +9,12 @@ use std::sync::{Arc, OnceLock};
 use http_body_util::{BodyExt as _, Full};
 use sha2::{Digest as _, Sha256};
 use sluicegate::catalog::{AndDeploy, ApplyMode, Catalog, CreateWorker, Force, NewDeployment, NewVersion, Published};
-use sluicegate::clock::SystemClock;
+use sluicegate::clock::{Clock, SystemClock};
 use sluicegate::dispatch::Dispatcher;
 use sluicegate::domain::config::{ConfigDraft, Inheritance};
 use sluicegate::domain::deployment::CodeUpdate;
 use sluicegate::domain::id::WorkerName;
+use sluicegate::domain::migration::{Migration, Step};
 use sluicegate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
 use sluicegate::domain::version::{Annotations, Provenance, Source, Trigger, Version};
 use sluicegate::engine::artifacts::Artifacts;
@@ -22,11 +23,12 @@ use sluicegate::engine::fleet::{Fleet, ModuleSource};
 use sluicegate::engine::prove::Prover;
 use sluicegate::host::Body;
 use sluicegate::host::outbound::{Outbound, Policy};
-use sluicegate::host::ports::WorkerCaller;
+use sluicegate::host::ports::Callers;
 use sluicegate::ingress::respond;
 use sluicegate::kv::Kv;
+use sluicegate::objects::{self, Objects};
 use sluicegate::observe::Observer;
-use sluicegate::store::MemoryStore;
+use sluicegate::store::{MemoryStore, Store};
 use tempfile::TempDir;
 
 /// Whether instances of a version are used again.
@@ -41,6 +43,7 @@ pub struct Node {
     pub catalog: Arc<Catalog>,
     pub fleet: Arc<Fleet>,
     pub dispatcher: Arc<Dispatcher>,
+    pub objects: Arc<Objects>,
     pub observer: Arc<Observer>,
     prover: Prover,
     folder: TempDir,
@@ -96,7 +99,17 @@ pub async fn publish(
     catalog: &Arc<Catalog>,
     worker: &WorkerName,
     reuse: Reuse,
+    proven: (ModuleFacts, Startup),
+) -> Published {
+    publish_with(catalog, worker, reuse, proven, None).await
+}
+
+async fn publish_with(
+    catalog: &Arc<Catalog>,
+    worker: &WorkerName,
+    reuse: Reuse,
     (module, startup): (ModuleFacts, Startup),
+    migration: Option<Migration>,
 ) -> Published {
     let resolved =
         catalog.resolve(worker, &draft(reuse), Inheritance::Strict).expect("nothing is wrong with the draft");
@@ -108,7 +121,7 @@ pub async fn publish(
         annotations: Annotations { message: None, tag: None, alias: None, triggered_by: Trigger::Upload },
         provenance: provenance(),
     };
-    let deploy = AndDeploy::Now { message: None, code_update: CodeUpdate::Immediate, migration: None };
+    let deploy = AndDeploy::Now { message: None, code_update: CodeUpdate::Immediate, migration };
     catalog.publish(worker, version, deploy, CreateWorker::Allow).await.expect("a version can be stored")
 }
 
@@ -135,26 +148,41 @@ fn provenance() -> Provenance {
 }
 
 impl Node {
-    /// A node with nothing in it. Needs a runtime.
+    /// A node with nothing in it, over a store in memory. Needs a runtime.
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let catalog = catalog(folder.path()).await;
-        let observer = Observer::new(Arc::new(SystemClock), None);
-        let engines = Arc::new(Engines::new(Settings::default()).expect("engines"));
+        Self::over(Arc::new(MemoryStore::new()), folder, objects::Settings::default()).await
+    }
+
+    /// The same over any store.
+    pub async fn over(store: Arc<dyn Store>, folder: TempDir, wish: objects::Settings) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let catalog = Catalog::open(Arc::clone(&store), folder.path(), Arc::clone(&clock)).await;
+        let catalog = catalog.expect("an empty catalog opens");
+        let observer = Observer::new(Arc::clone(&clock), None);
+        let settings = Settings { objects: wish.live, ..Settings::default() };
+        let engines = Arc::new(Engines::new(settings).expect("engines"));
         let fleet = fleet(&engines, &catalog, &observer, &folder.path().join("artifacts"));
+        let objects = Objects::new(Arc::clone(&catalog), Arc::clone(&fleet), store, Arc::clone(&clock), wish);
         let dispatcher = Dispatcher::new(
             Arc::clone(&catalog),
             Arc::clone(&fleet),
             Arc::clone(&observer),
-            Arc::new(SystemClock),
+            Arc::clone(&objects),
+            clock,
             respond::failed,
         );
         let prover = Prover::new(Arc::clone(&fleet));
-        Self { catalog, fleet, dispatcher, observer, prover, folder }
+        Self { catalog, fleet, dispatcher, objects, observer, prover, folder }
     }
 
     /// Uploads a module: proves it, keeps it, and deploys it to all traffic.
     pub async fn upload(&self, worker: &str, module: &Path, reuse: Reuse) -> Arc<Version> {
+        self.upload_with(worker, module, reuse, None).await
+    }
+
+    /// The same, with a class of objects that it makes.
+    pub async fn upload_with(&self, worker: &str, module: &Path, reuse: Reuse, class: Option<&str>) -> Arc<Version> {
         let worker: WorkerName = worker.parse().expect("a name");
         let digest = digest(module);
         let config = self.catalog.resolve(&worker, &draft(reuse), Inheritance::Strict).expect("a draft").config;
@@ -163,7 +191,12 @@ impl Node {
         let temporary = modules.temp_dir().join(worker.as_str());
         std::fs::copy(module, &temporary).expect("a copy of the module");
         modules.adopt(&temporary, digest).await.expect("the module is kept");
-        publish(&self.catalog, &worker, reuse, (proof.facts, proof.startup)).await.version
+        let migration = class.map(|class| Migration {
+            old_tag: None,
+            new_tag: "v1".into(),
+            steps: vec![Step { new_sqlite_classes: vec![class.to_owned()], ..Step::default() }],
+        });
+        publish_with(&self.catalog, &worker, reuse, (proof.facts, proof.startup), migration).await.version
     }
 
     /// A fleet that shares this node's engines and modules and has made nothing ready, with its artifacts in `folder`.
@@ -176,8 +209,8 @@ impl Node {
         self.folder.path().join("artifacts")
     }
 
-    /// The node's way from worker to worker.
-    pub fn workers(&self) -> Arc<dyn WorkerCaller> {
+    /// The node's way from guest to guest.
+    pub fn workers(&self) -> Arc<dyn Callers> {
         Arc::<Dispatcher>::clone(&self.dispatcher)
     }
 }

@@ -1,6 +1,7 @@
 //! The client of the control API: one method for each operation that a command needs, typed by [`crate::control::wire`]. It opens the
 //! envelope; a refusal keeps its codes and messages as [`Refused`], so that commands can tell them apart.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,7 +18,7 @@ use super::settings::{Target, is_loopback};
 use super::upload::Upload;
 use crate::control::wire::{
     ACCOUNT, Deployment, DeploymentRequest, Deployments, DomainRecords, Envelope, ExplainRequest, Explanation,
-    ResultInfo, Route, SecretItem, SecretPut, SecretsBulk, Subdomain, Tail, TailRequest, Uploaded, Version,
+    ResultInfo, Route, SecretItem, SecretPut, SecretsBulk, Service, Subdomain, Tail, TailRequest, Uploaded, Version,
     VersionPatch, Versions, WorkerHosts,
 };
 
@@ -42,6 +43,23 @@ pub enum Intent {
     Force,
     /// Check only; nothing is deployed.
     DryRun,
+    /// Check only, although secrets have changed since.
+    ForcedDryRun,
+}
+
+impl Intent {
+    /// The same without force.
+    pub fn unforced(self) -> Self {
+        if self.is_dry() { Self::DryRun } else { Self::Deploy }
+    }
+
+    pub fn is_dry(self) -> bool {
+        matches!(self, Self::DryRun | Self::ForcedDryRun)
+    }
+
+    pub fn is_forced(self) -> bool {
+        matches!(self, Self::Force | Self::ForcedDryRun)
+    }
 }
 
 /// One node's API.
@@ -144,10 +162,8 @@ impl Api {
         intent: Intent,
     ) -> anyhow::Result<Deployment> {
         let mut url = self.url(&["workers", "scripts", worker, "deployments"]);
-        match intent {
-            Intent::Deploy => {}
-            Intent::Force => drop(url.query_pairs_mut().append_pair("force", "true")),
-            Intent::DryRun => drop(url.query_pairs_mut().append_pair("dry_run", "true")),
+        for (name, _) in [("force", intent.is_forced()), ("dry_run", intent.is_dry())].iter().filter(|(_, is)| *is) {
+            url.query_pairs_mut().append_pair(name, "true");
         }
         self.send(Method::POST, url, |http| Ok(http.json(request))).await
     }
@@ -178,19 +194,26 @@ impl Api {
 
     /// Whether the worker has a record.
     pub async fn worker_exists(&self, worker: &str) -> anyhow::Result<bool> {
-        match self.get::<Value>(&["workers", "services", worker]).await {
-            Ok(_) => Ok(true),
-            Err(error) if is_missing_worker(&error) => Ok(false),
+        Ok(self.service(worker).await?.is_some())
+    }
+
+    /// The worker's record, if it has one.
+    pub async fn service(&self, worker: &str) -> anyhow::Result<Option<Service>> {
+        match self.get(&["workers", "services", worker]).await {
+            Ok(service) => Ok(Some(service)),
+            Err(error) if is_missing_worker(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Names of what refers to a worker: other workers' service bindings.
+    /// Names of what refers to a worker: other workers that bind it as a service, or bind its classes.
     pub async fn references(&self, worker: &str) -> anyhow::Result<Vec<String>> {
         let found: Value = self.get(&["workers", "scripts", worker, "references"]).await?;
-        let incoming = found.pointer("/services/incoming").and_then(Value::as_array).cloned().unwrap_or_default();
+        let lists =
+            ["/services/incoming", "/durable_objects"].map(|list| found.pointer(list).and_then(Value::as_array));
         let name = |item: &Value| item.get("service").or(item.get("script"))?.as_str().map(str::to_owned);
-        Ok(incoming.iter().filter_map(name).collect())
+        let names: BTreeSet<String> = lists.into_iter().flatten().flatten().filter_map(name).collect();
+        Ok(names.into_iter().collect())
     }
 
     pub async fn delete_worker(&self, worker: &str, force: Intent) -> anyhow::Result<()> {

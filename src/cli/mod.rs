@@ -10,6 +10,7 @@ pub mod commands;
 pub mod fault;
 pub mod kv;
 pub mod names;
+pub mod objects;
 pub mod project;
 pub mod refused;
 pub mod render;
@@ -28,7 +29,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
 /// Parses, runs, says what went wrong, and chooses the exit code: 0 done, 1 failed, 2 typed wrongly.
 pub fn main() -> ExitCode {
-    let cli = match args::Cli::try_parse() {
+    let cli = match args::Cli::try_parse_from(args::joined(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and the version come this way too, with code 0 and on stdout.

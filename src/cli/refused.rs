@@ -58,6 +58,7 @@ impl Refused {
             }
             10220 => "repeat it with `--force` to deploy it with the secrets it was uploaded with",
             10222 => "the worker has no version yet; `sluice deploy` uploads one",
+            95025 => "`sluice objects list` shows the objects there are, and their classes",
             95005 => "`--force` deletes it all the same",
             10338 => "deploy another version first: `sluice versions deploy <version>@100`",
             10339 => "the latest version stays; upload another one first",

@@ -148,6 +148,25 @@ fn relative(time: &str, now: jiff::Timestamp) -> String {
     }
 }
 
+/// `in 3 min`; what is due or past is `now`, and a time that cannot be read is shown as it is.
+pub fn ahead(time: &str) -> String {
+    until(time, jiff::Timestamp::now())
+}
+
+fn until(time: &str, now: jiff::Timestamp) -> String {
+    let Ok(then) = time.parse::<jiff::Timestamp>() else {
+        return time.to_owned();
+    };
+    let seconds = then.as_second() - now.as_second();
+    match seconds {
+        ..=0 => "now".to_owned(),
+        1..120 => format!("in {seconds} s"),
+        120..7_200 => format!("in {} min", seconds / 60),
+        7_200..172_800 => format!("in {} h", seconds / 3_600),
+        _ => format!("in {} days", seconds / 86_400),
+    }
+}
+
 /// A text, or `-` where there is none.
 pub fn or_dash(text: Option<&str>) -> String {
     text.filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
@@ -176,6 +195,16 @@ mod tests {
             ("yesterday", "yesterday"),
         ] {
             assert_eq!(relative(time, now), told);
+        }
+        for (time, told) in [
+            ("2026-01-02T11:59:00.000Z", "now"),
+            ("2026-01-02T12:00:30.000Z", "in 30 s"),
+            ("2026-01-02T12:03:10.000Z", "in 3 min"),
+            ("2026-01-03T12:00:00.000Z", "in 24 h"),
+            ("2026-01-12T12:00:00.000Z", "in 10 days"),
+            ("tomorrow", "tomorrow"),
+        ] {
+            assert_eq!(until(time, now), told);
         }
     }
 }

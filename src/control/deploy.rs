@@ -23,9 +23,8 @@ pub(super) const CODE_UPDATE_SHAPE: &str =
 /// Deployments in a list: wrangler reads every version of each of them, one by one.
 const LISTED: usize = 10;
 const LISTED_MAX: usize = 100;
-/// `max_delay` in seconds: what wrangler sends by default, and a day.
-const MAX_DELAY_DEFAULT_S: u64 = 300;
-const MAX_DELAY_MAX_S: u64 = 24 * 60 * 60;
+/// `max_delay` in seconds: what wrangler sends by default.
+const MAX_DELAY_DEFAULT_S: f64 = 300.0;
 
 /// `POST …/deployments[?force=true][&dry_run=true]`, with `If-Match` on the active deployment's id (E11).
 pub(super) async fn create(
@@ -118,7 +117,7 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, params: Params) -> Outco
     Ok(Answer::done())
 }
 
-/// What the wire says of a code update; absence is immediate (ARCHITECTURE 4.4).
+/// What the wire says of a code update; absence is immediate (ARCHITECTURE 4.4). A part of a second counts as a whole one.
 pub(super) fn code_update(strategy: Option<wire::CodeUpdateStrategy>) -> Result<CodeUpdate, &'static str> {
     let Some(strategy) = strategy else { return Ok(CodeUpdate::Immediate) };
     match strategy.mode {
@@ -127,10 +126,12 @@ pub(super) fn code_update(strategy: Option<wire::CodeUpdateStrategy>) -> Result<
         }
         wire::CodeUpdateMode::Immediate => Ok(CodeUpdate::Immediate),
         wire::CodeUpdateMode::Deferred => match strategy.max_delay.unwrap_or(MAX_DELAY_DEFAULT_S) {
-            seconds @ 0..=MAX_DELAY_MAX_S => {
-                Ok(CodeUpdate::Deferred { max_delay_s: u32::try_from(seconds).unwrap_or(u32::MAX) })
+            seconds if wire::CodeUpdateStrategy::is_delay(seconds) => {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 86400")]
+                let max_delay_s = seconds.ceil() as u32;
+                Ok(CodeUpdate::Deferred { max_delay_s })
             }
-            _ => Err("`max_delay` is at most 86400 seconds, a day"),
+            _ => Err("`max_delay` is a number of seconds from 0 to 86400, a day"),
         },
     }
 }
@@ -174,12 +175,14 @@ mod tests {
             |max_delay| code_update(Some(wire::CodeUpdateStrategy { mode: wire::CodeUpdateMode::Deferred, max_delay }));
         assert_eq!(code_update(None), Ok(CodeUpdate::Immediate));
         assert_eq!(deferred(None), Ok(CodeUpdate::Deferred { max_delay_s: 300 }));
-        assert_eq!(deferred(Some(86_400)), Ok(CodeUpdate::Deferred { max_delay_s: 86_400 }));
-        assert!(deferred(Some(86_401)).is_err());
+        assert_eq!(deferred(Some(86_400.0)), Ok(CodeUpdate::Deferred { max_delay_s: 86_400 }));
+        assert_eq!(deferred(Some(0.5)), Ok(CodeUpdate::Deferred { max_delay_s: 1 }));
+        assert_eq!(deferred(Some(0.0)), Ok(CodeUpdate::Deferred { max_delay_s: 0 }));
+        assert!(deferred(Some(86_400.5)).is_err() && deferred(Some(-1.0)).is_err());
         let immediate = |max_delay| {
             code_update(Some(wire::CodeUpdateStrategy { mode: wire::CodeUpdateMode::Immediate, max_delay }))
         };
         assert_eq!(immediate(None), Ok(CodeUpdate::Immediate));
-        assert!(immediate(Some(0)).is_err(), "`DOU-3`");
+        assert!(immediate(Some(0.0)).is_err(), "`DOU-3`");
     }
 }

@@ -225,7 +225,7 @@ pub(super) fn deployment(deployment: &Deployment, sluice: Option<wire::Deploymen
             }
             CodeUpdate::Deferred { max_delay_s } => wire::CodeUpdateStrategy {
                 mode: wire::CodeUpdateMode::Deferred,
-                max_delay: Some(u64::from(max_delay_s)),
+                max_delay: Some(f64::from(max_delay_s)),
             },
         }),
         sluice,

@@ -13,7 +13,7 @@ use wasmtime::component::Component;
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::domain::id::{VersionId, WorkerName};
-use crate::domain::module::{GuestKind, ModuleDigest};
+use crate::domain::module::{DURABLE_OBJECT_EXPORTS, GuestKind, ModuleDigest};
 use crate::domain::version::Version;
 use crate::engine::artifacts::Artifacts;
 use crate::engine::compile;
@@ -166,11 +166,12 @@ impl Fleet {
         let kit = self.engines.kit(kind);
         let pre = kit.linker.instantiate_pre(component)?;
         let exports = |interface: &str| component.component_type().get_export(&kit.engine, interface).is_some();
+        let [for_03, for_02] = DURABLE_OBJECT_EXPORTS;
         let objects = match kind {
-            GuestKind::Wasi02 if exports(live::INTERFACE_02) => {
+            GuestKind::Wasi02 if exports(for_02) => {
                 Some(live::Linked::Wasi02(bindings::worker_p2::WorkerPre::new(pre.clone())?))
             }
-            GuestKind::Wasi03 if exports(live::INTERFACE_03) => {
+            GuestKind::Wasi03 if exports(for_03) => {
                 Some(live::Linked::Wasi03(bindings::worker::WorkerPre::new(pre.clone())?))
             }
             GuestKind::Wasi02 | GuestKind::Wasi03 => None,

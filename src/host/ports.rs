@@ -126,6 +126,7 @@ impl ObjectCaller for Nobody {
         Err(format!("objects of class `{class}` cannot be called by a guest that does not serve yet"))
     }
 
+    #[expect(clippy::async_yields_async, reason = "as the port has it")]
     fn send(
         &self,
         _: ObjectTarget,

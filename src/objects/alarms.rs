@@ -136,6 +136,10 @@ impl Objects {
 
     /// Notes what the object could not note itself.
     async fn settle(&self, address: Address, due_ms: u64, ended: Ended) {
+        // It is in the index still, and rings again when the node is back.
+        if self.is_stopping() {
+            return;
+        }
         let failed = match ended {
             Ended::Noted => return,
             Ended::Nothing => {

@@ -193,21 +193,7 @@ impl Part {
                 (value, true) => Write::put(stored, marked(value)),
             });
         }
-        let had_alarm = state.meta.alarm();
-        match batch.alarm {
-            Some(AlarmChange::Set(alarm)) => meta.set_alarm(Some(alarm)),
-            Some(AlarmChange::Delete) => meta.set_alarm(None),
-            None => {}
-        }
-        let alarm = meta.alarm();
-        if had_alarm.map(|alarm| alarm.due_ms) != alarm.map(|alarm| alarm.due_ms) {
-            if let Some(had) = had_alarm {
-                writes.push(Write::delete(self.space.alarm_key(had.due_ms, id)));
-            }
-            if let Some(alarm) = alarm {
-                writes.push(Write::put(self.space.alarm_key(alarm.due_ms, id), record::to_index(&self.address)));
-            }
-        }
+        self.change_alarm(batch.alarm, &mut meta, &mut writes);
         if !state.claimed {
             meta.epoch += 1;
             if let Some(version) = self.address.fork {
@@ -233,10 +219,30 @@ impl Part {
         state.claimed = true;
         state.meta = meta;
         drop(state);
-        if let Some(alarm) = alarm.filter(|_| batch.alarm.is_some()) {
+        if let Some(AlarmChange::Set(alarm)) = batch.alarm {
             self.wake.at(alarm.due_ms);
         }
         Ok(())
+    }
+
+    /// Puts the alarm into the record, and moves its entry in the index.
+    fn change_alarm(&self, change: Option<AlarmChange>, meta: &mut Meta, writes: &mut Vec<Write>) {
+        let had = meta.alarm();
+        match change {
+            Some(AlarmChange::Set(alarm)) => meta.set_alarm(Some(alarm)),
+            Some(AlarmChange::Delete) => meta.set_alarm(None),
+            None => return,
+        }
+        let has = meta.alarm();
+        if had.map(|alarm| alarm.due_ms) == has.map(|alarm| alarm.due_ms) {
+            return;
+        }
+        if let Some(had) = had {
+            writes.push(Write::delete(self.space.alarm_key(had.due_ms, self.id())));
+        }
+        if let Some(has) = has {
+            writes.push(Write::put(self.space.alarm_key(has.due_ms, self.id()), record::to_index(&self.address)));
+        }
     }
 }
 

@@ -59,6 +59,13 @@ pub(super) struct Seen {
     pub(super) switch_at: Option<Instant>,
 }
 
+/// Whether an object had begun with an event when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    Yes,
+    No,
+}
+
 /// How a home ended.
 #[derive(Debug, Clone)]
 pub enum Over {
@@ -103,7 +110,8 @@ impl Cell {
         Err(ObjectError { retryable: true, ..overloaded(&message) })
     }
 
-    fn note_end(&self, over: &Over, has_answered: bool) {
+    fn note_end(&self, over: &Over, home: &Home) {
+        let has_answered = home.has_progressed();
         let failed = matches!(over, Over::NotOpened(_)) || matches!(over, Over::Reset(reset) if reset.is_guests());
         if has_answered || !failed {
             self.failures.store(0, Ordering::Relaxed);
@@ -123,6 +131,7 @@ impl Home {
     ///
     /// # Errors
     /// The request, if the home has ended; an error, if too much waits for it.
+    #[expect(clippy::result_large_err, reason = "the request goes back whole, so that it can be brought elsewhere")]
     pub fn fetch(
         &self,
         request: http::Request<Body>,
@@ -195,7 +204,7 @@ impl Over {
 
     /// What a caller is told whose event the object had begun, or had not.
     #[must_use]
-    pub fn to_error(&self, begun: bool) -> ObjectError {
+    pub fn to_error(&self, begun: Begun) -> ObjectError {
         match self {
             Self::NotOpened(NotOpened::Refused(message)) => ObjectError { remote: true, ..gone(message.clone()) },
             Self::NotOpened(NotOpened::Failed(failure)) => {
@@ -205,10 +214,13 @@ impl Over {
                 retryable: true,
                 ..overloaded("Durable Object is overloaded. Too many objects are in memory (`--live-objects`).")
             },
-            Self::Reset(Reset::Stopping) => ObjectError { reset: begun, ..stopping() },
-            Self::Reset(reset) => {
-                ObjectError { remote: reset.is_guests(), retryable: !begun, reset: true, ..gone(reset.to_string()) }
-            }
+            Self::Reset(Reset::Stopping) => ObjectError { reset: begun == Begun::Yes, ..stopping() },
+            Self::Reset(reset) => ObjectError {
+                remote: reset.is_guests(),
+                retryable: begun == Begun::No,
+                reset: true,
+                ..gone(reset.to_string())
+            },
         }
     }
 }
@@ -241,7 +253,10 @@ impl Objects {
         let ready = self.fleet.ready(&assignment.worker.name, &assignment.version, &workers).await;
         let engine = ready.map_err(|failure| gone(failure.to_string()))?;
         let taken = Held::take(&self.store, address, target.name.as_deref(), &self.clock, self.wake.clone()).await;
-        let (held, meta) = taken.map_err(|fault| ObjectError { retryable: true, ..gone(fault.to_string()) })?;
+        let (held, meta) = taken.map_err(|fault| {
+            tracing::error!(object = %address.id, %fault, "an object could not be started: its record cannot be read");
+            ObjectError { retryable: true, ..gone("the node's store failed".to_owned()) }
+        })?;
         let gate = Arc::<Gate>::default();
         let storage = Storage::new(Arc::new(held), Arc::clone(&gate), meta.alarm());
         let name = meta.name.map(Arc::from);
@@ -268,8 +283,7 @@ impl Objects {
     async fn run(self: Arc<Self>, cell: Arc<Cell>, home: Arc<Home>, mut mailbox: Mailbox) {
         let tell = Tell(Arc::clone(&home));
         let over = self.let_live(&home, &mut mailbox).await;
-        let has_answered = home.has_progressed();
-        cell.note_end(&over, has_answered);
+        cell.note_end(&over, &home);
         match &over {
             Over::Reset(Reset::CodeUpdated) => {
                 home.counts.reassigned.fetch_add(1, Ordering::Relaxed);

@@ -171,6 +171,23 @@ impl Objects {
         })
     }
 
+    /// The worker whose class an object is of.
+    ///
+    /// # Errors
+    /// The class is gone.
+    pub fn owner(&self, address: &Address) -> Result<Arc<WorkerView>, ObjectError> {
+        let view = self.catalog.glance();
+        view.object_class(address.namespace).map(|(worker, _)| Arc::clone(worker)).ok_or_else(class_is_gone)
+    }
+
+    /// Whether the assignment of `home` was looked at under the present deployment, and nothing waits to be changed.
+    fn is_up_to_date(&self, home: &Home) -> bool {
+        let view = self.catalog.glance();
+        let active = view.object_class(home.address.namespace).and_then(|(worker, _)| worker.active.as_ref());
+        let seen = home.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.switch_at.is_none() && active.is_some_and(|active| active.id == seen.deployment)
+    }
+
     /// Which version an object is assigned now (`GDO-1`).
     ///
     /// # Errors
@@ -178,7 +195,7 @@ impl Objects {
     pub fn assignment(&self, address: &Address) -> Result<Assignment, ObjectError> {
         let view = self.catalog.glance();
         let Some((worker, class)) = view.object_class(address.namespace) else {
-            return Err(gone("this Durable Object's class was deleted".to_owned()));
+            return Err(class_is_gone());
         };
         let Some(active) = &worker.active else {
             return Err(gone(format!(
@@ -207,11 +224,14 @@ impl Objects {
     /// # Errors
     /// Why there can be none now.
     pub async fn home(self: &Arc<Self>, target: &ObjectTarget) -> Result<Arc<Home>, ObjectError> {
-        if self.stopping.load(Ordering::SeqCst) {
+        if self.is_stopping() {
             return Err(stopping());
         }
         let cell = Arc::clone(&self.cells.entry(target.address).or_default());
         let mut place = cell.place.lock().await;
+        if let Some(home) = place.as_ref().filter(|home| !home.object.is_dead() && self.is_up_to_date(home)) {
+            return Ok(Arc::clone(home));
+        }
         let assignment = self.assignment(&target.address)?;
         if let Some(home) = place.as_ref() {
             if !home.object.is_dead() && self.fits(&cell, home, &assignment) {
@@ -237,6 +257,38 @@ impl Objects {
         Arc::clone(counts.entry(worker.clone()).or_default())
     }
 
+    /// What happened to the objects of all workers since the node started, as metrics in Prometheus' text form.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        use std::fmt::Write as _;
+        let counts: Vec<(WorkerName, Arc<Counts>)> = {
+            let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.iter().map(|(worker, counts)| (worker.clone(), Arc::clone(counts))).collect()
+        };
+        let mut text = format!(
+            "# HELP sluice_objects_live Durable Objects in memory.\n# TYPE sluice_objects_live gauge\nsluice_objects_live {}\n",
+            self.live()
+        );
+        let started = ("sluice_object_starts_total", "Durable Objects that came to memory.");
+        let resets = ("sluice_object_resets_total", "Durable Objects that were reset, by why.");
+        // Writing to a text never fails.
+        let head = |text: &mut String, (name, help): (&str, &str)| {
+            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        };
+        head(&mut text, started);
+        for (worker, counts) in &counts {
+            let _ = writeln!(text, "{}{{worker=\"{worker}\"}} {}", started.0, counts.started.load(Ordering::Relaxed));
+        }
+        head(&mut text, resets);
+        for (worker, counts) in &counts {
+            for (why, count) in [("reassigned", &counts.reassigned), ("failed", &counts.failed)] {
+                let count = count.load(Ordering::Relaxed);
+                let _ = writeln!(text, "{}{{worker=\"{worker}\",why=\"{why}\"}} {count}", resets.0);
+            }
+        }
+        text
+    }
+
     /// Objects in memory, or about to be.
     #[must_use]
     pub fn live(&self) -> usize {
@@ -259,12 +311,20 @@ impl Objects {
         }
     }
 
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
     /// Forgets the place of an object that is not in memory, unless somebody waits there.
     fn forget(&self, address: &Address) {
         self.cells.remove_if(address, |_, cell| {
             Arc::strong_count(cell) == 1 && cell.present().is_none_or(|home| home.object.is_dead()) && cell.is_calm()
         });
     }
+}
+
+fn class_is_gone() -> ObjectError {
+    gone("this Durable Object's class was deleted".to_owned())
 }
 
 fn gone(message: String) -> ObjectError {

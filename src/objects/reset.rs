@@ -29,7 +29,8 @@ impl Objects {
             CodeUpdate::Deferred { max_delay_s } => {
                 let due = now + Duration::from_secs(u64::from(max_delay_s));
                 // A change that was waiting already does not wait any longer for a further one.
-                let due = *seen.switch_at.get_or_insert(due);
+                let due = seen.switch_at.map_or(due, |waiting| waiting.min(due));
+                seen.switch_at = Some(due);
                 if now < due {
                     return true;
                 }

@@ -424,7 +424,16 @@ fn a_client_finds_the_node_of_a_folder_above() {
 #[test]
 fn help_and_completions_are_no_failures() {
     let folder = Folder::new();
-    for line in ["--help", "-h", "help", "deploy --help", "versions deploy --help", "secret put --help", "--version"] {
+    for line in [
+        "--help",
+        "-h",
+        "help",
+        "deploy --help",
+        "versions deploy --help",
+        "secret put --help",
+        "objects --help",
+        "--version",
+    ] {
         let ran = Ran::alone(&folder, line, &[]).done();
         assert!(!ran.out.is_empty() && ran.err.is_empty(), "{line}: {ran:?}");
     }
@@ -438,6 +447,7 @@ fn help_and_completions_are_no_failures() {
         "rollback",
         "secret",
         "delete",
+        "objects",
         "explain",
         "init",
         "demo",

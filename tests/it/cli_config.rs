@@ -45,7 +45,9 @@ fn every_fault_is_told_at_once_in_either_language() {
         [triggers]
         crons = ["* * * * *"]
         [durable_objects]
-        bindings = [{ name = "O", class_name = "O" }]
+        bindings = [{ name = "O", class_name = 1 }]
+        [[migrations]]
+        new_clases = ["O"]
         [build]
         command = 3
         "#,
@@ -53,9 +55,8 @@ fn every_fault_is_told_at_once_in_either_language() {
     assert_snapshot!(toml, @"
     exit 1
     stderr:
-    error: [folder]/wrangler.toml has 18 faults:
+    error: [folder]/wrangler.toml has 20 faults:
       - `main` must be a string, found an array
-      - `durable_objects` is not supported: Durable Objects come with a later release of Sluice
       - `r2_buckets` is not supported: Sluice has no such binding
       - `triggers` is not supported: cron triggers come with a later release of Sluice
       - `routes[1].pattern` is a custom domain, which takes a host name without `*` and without a path, found `*.test`
@@ -65,8 +66,11 @@ fn every_fault_is_told_at_once_in_either_language() {
       - `compatibility_date` must be a date such as 2026-01-01, found `soon`
       - `build.command` must be a string, found a number
       - `compatibility_flags[1]` must be a string, found a number
+      - `durable_objects.bindings[0].class_name` must be a string, found a number
       - `limits.cpu_ms` must be a whole number of 0 or more, found -1
       - `limits.subrequests` must be a whole number of 0 or more, found a string
+      - `migrations[0].tag` is missing
+      - `migrations[0].new_clases` is not a known key; did you mean `new_classes`?
       - `services[0].service` is missing
       - `services[1].binding` is missing
       - `vars.not a name`: `not a name` is not a binding name: use 1 to 128 letters, digits, `_`, `-` or `.`, starting with a letter or `_`
@@ -83,7 +87,8 @@ fn every_fault_is_told_at_once_in_either_language() {
             "r2_buckets": [{ "binding": "BUCKET", "bucket_name": "b" }],
             "vars": { "SAME": "x", "not a name": "x" }, "limits": { "cpu_ms": -1, "subrequests": "many" },
             "services": [{ "binding": "SAME" }, { "service": "x" }, { "binding": "SAME", "service": "y" }], "triggers": { "crons": ["* * * * *"] },
-            "durable_objects": { "bindings": [{ "name": "O", "class_name": "O" }] }, "build": { "command": 3 },
+            "durable_objects": { "bindings": [{ "name": "O", "class_name": 1 }] }, "build": { "command": 3 },
+            "migrations": [{ "new_clases": ["O"] }],
         }"#,
     );
     let jsonc = Ran::alone(&folder, "deploy --dry-run", &[]).told(&folder);
@@ -158,8 +163,7 @@ fn a_key_is_refused_noted_or_unknown_by_name() {
         ("r2_buckets", "[{ binding = \"B\", bucket_name = \"b\" }]"),
         ("d1_databases", "[{ binding = \"B\", database_id = \"b\" }]"),
         ("queues", "{ producers = [{ binding = \"B\", queue = \"b\" }] }"),
-        ("durable_objects", "{ bindings = [{ name = \"B\", class_name = \"b\" }] }"),
-        ("migrations", "[{ tag = \"v1\" }]"),
+        ("exports", "{ Room = { type = \"durable-object\" } }"),
         ("triggers", "{ crons = [\"* * * * *\"] }"),
         ("assets", "{ directory = \"public\" }"),
         ("ai", "{ binding = \"AI\" }"),

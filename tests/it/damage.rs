@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::harness::node::refused_to_start;
-use crate::harness::{Node, Upload, example, until};
+use crate::harness::{Node, Upload, example, test_guest, until};
 
 /// A file system in memory, gone when this is dropped.
 struct Mount(tempfile::TempDir);
@@ -143,6 +143,31 @@ fn a_disk_that_had_no_room_for_a_while_takes_changes_again_without_a_restart() {
     let version = node.upload_version("w", &module, Upload::var("GREETING", "later"));
     node.split("w", &[(&version, 100.0)]);
     assert_eq!(node.get("w", "/").text().split(' ').next(), Some("later"));
+}
+
+#[test]
+fn an_object_whose_write_found_no_room_is_reset_and_its_answer_is_never_seen() {
+    let Some(mount) = Mount::new("size=8m") else { return };
+    let node = Node::over(mount.path(), &[]);
+    node.deploy_module("w", &test_guest("ledger"), crate::objects::ledger_upload());
+    assert_eq!(node.get("w", "/a/put?k=n&v=kept").status, 200);
+    let filler = mount.path().join("filler");
+    let _ = Command::new("dd").args(["if=/dev/zero", "bs=4096", &format!("of={}", filler.display())]).output();
+    let refused = until("a write is refused", || {
+        let reply = node.get("w", "/a/put?k=n&size=4000");
+        (reply.status != 200).then_some(reply)
+    });
+    let error = crate::objects::error_of(&refused);
+    // Callers are not told the names of the node's files; its log has them.
+    let message = "Durable Object storage operation failed, which caused the object to be reset.";
+    assert_eq!(error["message"], message);
+    assert!(node.log().contains("is full"), "{}", node.log());
+    assert_eq!((&error["reset"], &error["remote"]), (&serde_json::json!(true), &serde_json::json!(false)));
+    // Reading goes on, in an instance that knows only what is stored.
+    assert_eq!(node.get("w", "/a/count").text().trim(), "1");
+    std::fs::remove_file(&filler).unwrap();
+    assert_eq!(node.get("w", "/a/put?k=n&v=later").status, 200);
+    assert_eq!(node.get("w", "/a/get?k=n").text().trim(), "later");
 }
 
 #[test]

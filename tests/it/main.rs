@@ -12,9 +12,12 @@
 mod harness;
 
 mod api_robustness;
+mod assignment;
+mod classes;
 mod cli;
 mod cli_config;
 mod cli_faults;
+mod cli_objects;
 mod clocks;
 mod corpus;
 mod crash;
@@ -39,6 +42,7 @@ mod routing;
 mod secrets;
 mod services;
 mod slow_upload;
+mod storm;
 mod streaming;
 mod tail;
 mod tidy;

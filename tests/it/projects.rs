@@ -273,11 +273,33 @@ fn the_demo_shows_each_step_and_leaves_nothing_behind() {
         "5. An override: one request to the new version, whatever the split says",
         "6. A sticky key: the same user always gets the same version",
         "7. A rollback",
+        "8. Durable Objects: each runs one version at a time, and is reset when its version changes",
     ] {
         let found = rest.split_once(heading);
         rest = found.unwrap_or_else(|| panic!("`{heading}` is not in its place: {ran:#?}")).1;
     }
     for part in ["GREETING=Hello", "GREETING=Bonjour", "Asked for", "20%", "80%", "reason: override", "50 requests"] {
+        assert!(ran.out.contains(part), "`{part}` is not in: {}", ran.out);
+    }
+    // The table of Cloudflare's documentation, from what the objects said: each moves at its own step and is reset there.
+    let table: Vec<Vec<&str>> = ran
+        .out
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Version "))
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(
+        table,
+        [
+            vec!["Version A: 100%", "A", "A", "A"],
+            vec!["Version B: 20%", "Version A: 80%", "B, reset", "A", "A"],
+            vec!["Version B: 50%", "Version A: 50%", "B", "B, reset", "A"],
+            vec!["Version B: 100%", "B", "B", "B, reset"],
+        ],
+        "{}",
+        ran.out
+    );
+    for part in ["as the node counted them: 3", "Each was asked 8 times to count, and stored 8, 8, 8"] {
         assert!(ran.out.contains(part), "`{part}` is not in: {}", ran.out);
     }
     assert!(std::fs::read_dir(folder.path()).expect("the folder").next().is_none());

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::wrangler::Project;
-use crate::harness::{Node, example};
+use crate::harness::{Node, example, test_guest};
 
 const CONFIG: &str = r#"
 name = "teller"
@@ -391,4 +391,35 @@ fn a_component_and_a_core_module_come_through_by_every_recipe() {
     project.write("wrangler.toml", CONFIG);
     says(&project.wrangler(&["deploy", "--dry-run", "--name", "unsent"]), &["--dry-run"]);
     assert_eq!(node.api_error("GET", "/scripts/unsent/versions", &Value::Null).0, 10007);
+}
+
+#[test]
+fn classes_of_objects_are_migrated_once_and_running_objects_get_new_code_when_wrangler_says() {
+    let node = Node::start();
+    let objects = "\n[[durable_objects.bindings]]\nname = \"LEDGER\"\nclass_name = \"Ledger\"\n\n[[migrations]]\ntag = \"v1\"\nnew_sqlite_classes = [\"Ledger\"]\n";
+    let config = format!("{CONFIG}{objects}");
+    let Some(project) = Project::new(&node, &config) else { return };
+    std::fs::copy(test_guest("ledger"), project.path("dist/worker.wasm")).expect("a copy of the guest");
+    says(&project.wrangler(&["deploy", "--tag", "one"]), &["LEDGER", "Ledger", "Current Version ID:"]);
+    assert_eq!(node.get("teller", "/a/put?k=n&v=7").status, 200);
+    let runs = || node.get("teller", "/a/version").text().split(' ').next().unwrap_or_default().to_owned();
+    assert_eq!(runs(), "one");
+
+    // wrangler defers by itself: an object that is in memory goes on as it is.
+    project.wrangler(&["deploy", "--tag", "two"]);
+    assert_eq!(runs(), "one");
+    project.wrangler(&["deploy", "--tag", "three", "--durable-objects-code-update-mode", "immediate"]);
+    assert_eq!((runs(), node.get("teller", "/a/get?k=n").text()), ("three".to_owned(), "7".to_owned()));
+
+    // A migration that is not applied: only by a deployment to all traffic, and no way back past it.
+    let more = format!(
+        "{config}\n[[migrations]]\ntag = \"v2\"\nrenamed_classes = [{{ from = \"Ledger\", to = \"Other\" }}]\n"
+    );
+    let more = more.replace("class_name = \"Ledger\"", "class_name = \"Other\"");
+    project.write("wrangler.toml", &more);
+    says(&project.wrangler_fails(&["versions", "upload"]), &["migration"]);
+    project.wrangler(&["deploy", "--tag", "four", "--durable-objects-code-update-mode", "immediate"]);
+    assert_eq!(node.get("teller", "/a/get?k=n").text(), "7");
+    says(&project.wrangler_fails(&["rollback", "-y"]), &["migration"]);
+    says(&project.wrangler(&["delete", "--force"]), &["Successfully deleted teller"]);
 }

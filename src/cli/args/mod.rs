@@ -1,7 +1,9 @@
 //! What can be typed: wrangler's grammar, and what wrangler has not. Nothing is decided here; [`super::settings`] says what
 //! the words mean and [`super::commands`] does it. No command ever asks a question.
 
+mod code_update;
 mod kv;
+mod objects;
 mod tail;
 mod versions;
 
@@ -10,7 +12,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use code_update::{CodeUpdateArgs, joined};
 pub use kv::{BesideArgs, KvBulkCommand, KvCommand, KvKeyCommand, KvNamespaceCommand, NamespaceArgs};
+pub use objects::{ObjectArgs, ObjectsCommand};
 pub use tail::{TailArgs, TailFormat, TailStatus};
 pub use versions::{
     DeploymentsCommand, ListArgs, NoteArgs, RollbackArgs, SecretBulkArgs, SecretCommand, SecretPutArgs,
@@ -59,7 +63,7 @@ pub enum Command {
     /// Run the project of this folder on a node of its own; rebuild and redeploy on every change
     Dev(DevArgs),
     /// Upload a version and give it all the traffic
-    Deploy(UploadArgs),
+    Deploy(DeployArgs),
     /// Upload, list and deploy versions
     Versions {
         #[command(subcommand)]
@@ -82,6 +86,12 @@ pub enum Command {
         #[command(subcommand)]
         command: KvCommand,
     },
+    /// Durable Objects: which there are, which version each of them runs, and why
+    #[command(after_help = objects::EXAMPLES)]
+    Objects {
+        #[command(subcommand)]
+        command: ObjectsCommand,
+    },
     /// Watch a worker's requests as they end: their outcomes, what the guest printed, what it failed with
     Tail(TailArgs),
     /// Delete a worker with all its versions
@@ -90,7 +100,7 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Make a new project
     Init(InitArgs),
-    /// Show the whole thing at work: two versions, a split, an override, a sticky key, a rollback
+    /// Show the whole thing at work: two versions, a split, an override, a sticky key, a rollback, Durable Objects
     Demo(DemoArgs),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
@@ -162,6 +172,14 @@ pub struct DevArgs {
     pub vars: Vec<String>,
     #[command(flatten)]
     pub node: NodeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DeployArgs {
+    #[command(flatten)]
+    pub upload: UploadArgs,
+    #[command(flatten)]
+    pub code_update: CodeUpdateArgs,
 }
 
 #[derive(Debug, Args)]
@@ -298,6 +316,9 @@ mod tests {
             "sluice versions secret list --latest-version",
             "sluice deployments status --json",
             "sluice rollback -y -m why",
+            "sluice rollback --durable-objects-code-update-mode immediate 3",
+            "sluice deploy --durable-objects-code-update-mode deferred a.wasm",
+            "sluice versions deploy a@20 --durable-objects-code-update-mode=deferred b@80",
             "sluice rollback dc8dcd28 --yes",
             "sluice secret bulk secrets.json -e live",
             "sluice delete w --force",
@@ -315,6 +336,12 @@ mod tests {
             "sluice kv bulk put f.json --binding NOTES --remote",
             "sluice kv bulk get f.json --binding NOTES",
             "sluice kv bulk delete f.json --binding NOTES --force",
+            "sluice objects list w --class Counter --json",
+            "sluice objects view alice --class Counter --json --name w",
+            "sluice objects explain alice",
+            "sluice objects reset alice --by-name",
+            "sluice objects delete alice -y",
+            "sluice rollback --dry-run",
             "sluice explain w --key k --key l --header X:y",
             "sluice tail w --format pretty --status error --status ok --ip self --version-id 3",
             "sluice init d --wasi 0.3",
@@ -322,8 +349,20 @@ mod tests {
         ] {
             assert_eq!(code(line), 0, "{line}");
         }
-        for line in ["sluice", "sluice nonsense", "sluice rollback a b", "sluice secret put", "sluice serve --listen x"]
-        {
+        for line in [
+            "sluice versions upload --durable-objects-code-update-mode immediate",
+            "sluice rollback --durable-objects-code-update-mode soon",
+        ] {
+            assert_eq!(code(line), 2, "{line}");
+        }
+        for line in [
+            "sluice",
+            "sluice nonsense",
+            "sluice rollback a b",
+            "sluice secret put",
+            "sluice serve --listen x",
+            "sluice objects view",
+        ] {
             assert_eq!(code(line), 2, "{line}");
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::UploadArgs;
+use super::{CodeUpdateArgs, UploadArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum VersionsCommand {
@@ -68,12 +68,14 @@ pub struct VersionsDeployArgs {
     /// Accepted for habit; nothing is asked
     #[arg(short, long)]
     pub yes: bool,
-    /// Check it and say how much traffic would move; nothing is deployed
+    /// Check it and say how much traffic would move, and which Durable Objects; nothing is deployed
     #[arg(long)]
     pub dry_run: bool,
     /// Deploy although secrets have changed since
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub code_update: CodeUpdateArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -101,6 +103,11 @@ pub struct RollbackArgs {
     /// Roll back although secrets have changed since
     #[arg(short = 'y', long, visible_alias = "yes")]
     pub force: bool,
+    /// Check it and say how much traffic would move, and which Durable Objects; nothing is rolled back
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub code_update: CodeUpdateArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -1,22 +1,23 @@
 //! `deploy` and `versions upload`: from the project's folder to a version on the node, with or without traffic. `deploy` makes a
-//! version and then a deployment, like wrangler (`CRE-5`); a worker that is not there yet takes one call that does both.
+//! version and then a deployment, like wrangler (`CRE-5`); a worker that is not there yet, and a migration, take one call that does both.
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::cli::args::{Common, UploadArgs};
+use crate::cli::args::{Common, DeployArgs, UploadArgs};
 use crate::cli::client::{Api, Intent};
 use crate::cli::fault::{Fault, failed, usage};
 use crate::cli::project::metadata::{self, Extras, KeepVars};
+use crate::cli::project::objects::{self, Migration, Pending};
 use crate::cli::project::triggers::Triggers;
 use crate::cli::project::{Project, build, module};
 use crate::cli::refused::is_missing_worker;
 use crate::cli::render::{self, percent};
 use crate::cli::secrets;
 use crate::cli::upload::{Upload, part_name};
-use crate::control::wire::{Annotations, Deployment, DeploymentRequest, Share, Version};
+use crate::control::wire::{Annotations, CodeUpdateStrategy, Deployment, DeploymentRequest, Service, Share, Version};
 
 /// A version that was uploaded, and its deployment if it got one.
 pub struct Shipped {
@@ -25,15 +26,20 @@ pub struct Shipped {
 }
 
 /// `sluice deploy`.
-pub async fn deploy(args: &UploadArgs, common: &Common) -> anyhow::Result<()> {
-    let (project, upload) = prepare(args, common).await?;
+pub async fn deploy(DeployArgs { upload: args, code_update }: &DeployArgs, common: &Common) -> anyhow::Result<()> {
+    let (project, mut upload) = prepare(args, common).await?;
     let worker = project.name()?;
     if args.dry_run {
         return show_dry_run(worker, &upload, args);
     }
     let api = common.client()?;
     warn_of_split(&api, worker).await?;
-    let shipped = ship(&api, worker, &upload, args.message.as_deref()).await?;
+    let plan = Plan {
+        message: args.message.as_deref(),
+        migrations: &project.config.migrations,
+        code_update: code_update.code_update.or(project.config.code_update),
+    };
+    let shipped = ship(&api, worker, &mut upload, &plan).await?;
     let triggers = apply_triggers(&api, worker, &project.config.triggers).await;
     show(&api, &project, &upload, &shipped, &triggers, args).await?;
     triggers
@@ -47,6 +53,7 @@ pub async fn upload(args: &UploadArgs, common: &Common) -> anyhow::Result<()> {
         return show_dry_run(worker, &upload, args);
     }
     let api = common.client()?;
+    refuse_migrations(&api, worker, &project).await?;
     let version = api.upload_version(worker, &upload).await;
     upload.finish();
     let version = version.map_err(|error| match is_missing_worker(&error) {
@@ -132,9 +139,29 @@ async fn warn_of_split(api: &Api, worker: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes the version and gives it all the traffic.
-pub async fn ship(api: &Api, worker: &str, upload: &Upload, message: Option<&str>) -> anyhow::Result<Shipped> {
-    if !api.worker_exists(worker).await? {
+/// How a version goes out.
+#[derive(Default)]
+pub struct Plan<'a> {
+    pub message: Option<&'a str>,
+    /// Those of the file; the ones that the worker has not had go along.
+    pub migrations: &'a [Migration],
+    pub code_update: Option<CodeUpdateStrategy>,
+}
+
+/// Makes the version and gives it all the traffic. Migrations take one call that does both, and so does a worker that is not
+/// there yet.
+pub async fn ship(api: &Api, worker: &str, upload: &mut Upload, plan: &Plan<'_>) -> anyhow::Result<Shipped> {
+    let there = api.service(worker).await?;
+    let pending = pending_of(worker, plan.migrations, there.as_ref());
+    if there.is_none() || pending.is_some() {
+        if let Some(Pending { metadata, new_tag, warning }) = pending {
+            warning.into_iter().for_each(render::warn);
+            render::note(format_args!("migrating {worker} to the tag `{new_tag}`"));
+            upload.metadata.entry("migrations").or_insert(metadata);
+        }
+        if let Some(strategy) = plan.code_update {
+            upload.metadata.entry("code_update_strategy").or_insert(json!(strategy));
+        }
         let uploaded = api.put_script(worker, upload).await;
         upload.finish();
         let uploaded = uploaded?;
@@ -151,14 +178,34 @@ pub async fn ship(api: &Api, worker: &str, upload: &Upload, message: Option<&str
     let request = DeploymentRequest {
         strategy: "percentage".to_owned(),
         versions: vec![Share { version_id: version.id.clone(), percentage: 100.0 }],
-        annotations: Annotations { message: message.map(str::to_owned), ..Annotations::default() },
-        code_update_strategy: None,
+        annotations: Annotations { message: plan.message.map(str::to_owned), ..Annotations::default() },
+        code_update_strategy: plan.code_update,
     };
     let deployment = api.deploy(worker, &request, Intent::Deploy).await;
     let deployment = deployment.with_context(|| {
         format!("version {} ({}) was uploaded, but could not be deployed", version.number, version.id)
     })?;
     Ok(Shipped { version, deployment: Some(deployment) })
+}
+
+fn pending_of(worker: &str, migrations: &[Migration], there: Option<&Service>) -> Option<Pending> {
+    let tag = there.and_then(|service| service.default_environment.script.migration_tag.as_deref());
+    objects::pending(worker, migrations, tag)
+}
+
+/// `MIG-5`, in wrangler's words: what it would refuse after the upload is refused before it.
+async fn refuse_migrations(api: &Api, worker: &str, project: &Project) -> anyhow::Result<()> {
+    if project.config.migrations.is_empty() {
+        return Ok(());
+    }
+    let there = api.service(worker).await?;
+    // The first upload of a worker is refused for that (CRE-2), whatever it holds.
+    if there.is_none() || pending_of(worker, &project.config.migrations, there.as_ref()).is_none() {
+        return Ok(());
+    }
+    Err(failed("This Worker has a pending Durable Object migration, which cannot be applied by `sluice versions upload`")
+        .hint("Durable Object migrations must be applied with `sluice deploy`. Run `sluice deploy` to apply the migration, then retry `sluice versions upload`.")
+        .into())
 }
 
 fn hyphenated(id: &str) -> String {

@@ -138,16 +138,18 @@ impl Session {
             secrets: dev_secrets(&project, self.selection.env.as_deref())?,
             ..Extras::default()
         };
-        let upload = deploy::package(&project, &extras, module)?;
+        let mut upload = deploy::package(&project, &extras, module)?;
         let mut digest = Sha256::new();
         digest.update(serde_json::to_vec(&upload.metadata)?);
-        digest.update(format!("{:?}", project.config.triggers));
+        digest.update(format!("{:?} {:?}", project.config.triggers, project.config.migrations));
         digest.update(std::fs::read(&upload.module)?);
         let digest = digest.finalize().to_vec();
         if self.live.as_ref() == Some(&digest) {
             return Ok(None);
         }
-        let shipped = deploy::ship(&self.api, &self.worker, &upload, None).await?;
+        // Objects get what was just built at once, whatever the file says of deployments.
+        let plan = deploy::Plan { migrations: &project.config.migrations, ..deploy::Plan::default() };
+        let shipped = deploy::ship(&self.api, &self.worker, &mut upload, &plan).await?;
         deploy::apply_triggers(&self.api, &self.worker, &project.config.triggers).await?;
         self.live = Some(digest);
         Ok(Some(shipped.version.number))

@@ -11,6 +11,7 @@ use crate::cli::render::{self, or_dash, percent};
 use crate::control::wire::{ExplainRequest, Explained, Explanation};
 
 use super::deploy::short;
+use super::versions::called;
 
 /// More answers than these are summed up, not listed; `--json` has them all.
 const ROWS_MAX: usize = 50;
@@ -99,13 +100,9 @@ fn row(answer: &Explained) -> [String; 5] {
     ]
 }
 
-/// `#3 dc8dcd28`.
+/// `#3 dc8dcd28`, or that the draw decides.
 fn version(id: Option<&str>, number: Option<u64>) -> String {
-    match (id, number) {
-        (Some(id), Some(number)) => format!("#{number} {}", short(id)),
-        (Some(id), None) => short(id).to_owned(),
-        (None, _) => "by the draw".to_owned(),
-    }
+    id.map_or_else(|| "by the draw".to_owned(), |id| called(id, number))
 }
 
 /// One key a line; empty lines are none.

@@ -10,6 +10,8 @@ pub mod explain;
 pub mod init;
 pub mod kv;
 pub mod node;
+pub mod objects;
+pub mod plan;
 pub mod rollback;
 pub mod secret;
 pub mod split;
@@ -44,6 +46,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rollback(args) => rollback::run(&args, &common).await,
         Command::Secret { command } => secret::deployed(command, &common).await,
         Command::Kv { command } => kv::run(command, &common).await,
+        Command::Objects { command } => objects::run(command, &common).await,
         Command::Tail(args) => tail::run(&args, &common).await,
         Command::Delete(args) => delete::run(&args, &common).await,
         Command::Explain(args) => explain::run(&args, &common).await,

@@ -6,9 +6,9 @@ use crate::cli::client::{Api, Intent, Listing};
 use crate::cli::fault::{Fault, failed};
 use crate::cli::refused;
 use crate::cli::render;
-use crate::control::wire::{Deployment, Share};
+use crate::control::wire::{Deployment, DeploymentRequest, Share};
 
-use super::{split, versions};
+use super::{plan, split, versions};
 
 /// The code that says that secrets have changed since the target was deployed (`DEP-10`).
 const SECRETS_CHANGED: u32 = 10220;
@@ -24,36 +24,51 @@ pub async fn run(args: &RollbackArgs, common: &Common) -> anyhow::Result<()> {
     };
     // Read it first: a version that is not there is a clearer refusal than a deployment that cannot be.
     let version = api.version(&worker, &target).await?;
+    let does = if args.dry_run { "would roll back" } else { "rolling back" };
     render::note(format_args!(
-        "rolling back {worker} to version {} ({target}); data, routes and domains stay as they are",
+        "{does} {worker} to version {} ({target}); data, routes and domains stay as they are",
         version.number
     ));
     let message = args.message.clone().unwrap_or_else(|| "Rollback".to_owned());
-    let force = if args.force { Intent::Force } else { Intent::Deploy };
-    let deployment = roll_back(&api, &worker, &target, message, force).await?;
+    let intent = match (args.dry_run, args.force) {
+        (false, false) => Intent::Deploy,
+        (false, true) => Intent::Force,
+        (true, false) => Intent::DryRun,
+        (true, true) => Intent::ForcedDryRun,
+    };
+    let mut request = request(&target, message);
+    request.code_update_strategy = split::code_update(&args.code_update, common)?;
+    let deployment = roll_back(&api, &worker, &target, &request, intent).await?;
     if args.json {
         render::json(&deployment);
     } else {
-        split::show(&worker, &deployment, &[version], Intent::Deploy);
+        let known = [version];
+        split::show(&worker, &deployment, &known, intent);
+        plan::show(&api, &worker, &deployment, &known).await?;
+        split::remark(intent);
     }
     Ok(())
 }
 
-/// Makes the deployment. With `Force`, changed secrets are named and then overruled.
+/// A deployment that gives `target` everything.
+pub fn request(target: &str, message: String) -> DeploymentRequest {
+    split::request(vec![Share { version_id: target.to_owned(), percentage: 100.0 }], Some(message))
+}
+
+/// Makes the deployment, or tries it. With force, changed secrets are named and then overruled.
 pub async fn roll_back(
     api: &Api,
     worker: &str,
     target: &str,
-    message: String,
-    force: Intent,
+    request: &DeploymentRequest,
+    intent: Intent,
 ) -> anyhow::Result<Deployment> {
-    let request = split::request(vec![Share { version_id: target.to_owned(), percentage: 100.0 }], Some(message));
-    let refusal = match api.deploy(worker, &request, Intent::Deploy).await {
+    let refusal = match api.deploy(worker, request, intent.unforced()).await {
         Err(error) if refused::code(&error) == Some(SECRETS_CHANGED) => error,
         outcome => return outcome,
     };
     let secrets = changed_secrets(&format!("{refusal:#}"));
-    if force != Intent::Force {
+    if !intent.is_forced() {
         let list: String = secrets.iter().map(|name| format!("\n  - {name}")).collect();
         let message = format!("secrets have changed since version {target} was live; nothing was rolled back:{list}");
         return Err(failed(message)
@@ -61,7 +76,7 @@ pub async fn roll_back(
             .into());
     }
     render::warn(format_args!("the old values of these secrets become live again: {}", secrets.join(", ")));
-    api.deploy(worker, &request, Intent::Force).await
+    api.deploy(worker, request, intent).await
 }
 
 /// The version to return to (`RBK-3`, E12): deployments from newest to oldest without the active one; the first that gives

@@ -1,12 +1,14 @@
 //! `versions deploy`: splits the traffic between versions.
 
-use crate::cli::args::{Common, VersionsDeployArgs};
+use crate::cli::args::{CodeUpdateArgs, Common, VersionsDeployArgs};
 use crate::cli::client::{Api, Intent, Listing};
 use crate::cli::fault::{Fault, usage};
 use crate::cli::names::{self, Name, Spec};
 use crate::cli::render::{self, or_dash, percent};
-use crate::control::wire::{Annotations, Deployment, DeploymentRequest, Share, Version};
+use crate::control::wire::{Annotations, CodeUpdateStrategy, Deployment, DeploymentRequest, Share, Version};
 use crate::domain::limits::SLOTS;
+
+use super::plan;
 
 /// `sluice versions deploy`.
 pub async fn deploy(args: &VersionsDeployArgs, common: &Common) -> anyhow::Result<()> {
@@ -15,17 +17,21 @@ pub async fn deploy(args: &VersionsDeployArgs, common: &Common) -> anyhow::Resul
     let api = common.client()?;
     let (entries, known) = resolve(&api, &worker, specs).await?;
     let shares = names::distribute(&entries)?;
-    let request = request(shares, args.message.clone());
+    let mut request = request(shares, args.message.clone());
+    request.code_update_strategy = code_update(&args.code_update, common)?;
     let intent = match (args.dry_run, args.force) {
-        (true, _) => Intent::DryRun,
-        (false, true) => Intent::Force,
         (false, false) => Intent::Deploy,
+        (false, true) => Intent::Force,
+        (true, false) => Intent::DryRun,
+        (true, true) => Intent::ForcedDryRun,
     };
     let deployment = api.deploy(&worker, &request, intent).await?;
     if args.json {
         render::json(&deployment);
     } else {
         show(&worker, &deployment, &known, intent);
+        plan::show(&api, &worker, &deployment, &known).await?;
+        remark(intent);
     }
     Ok(())
 }
@@ -40,9 +46,17 @@ pub fn request(versions: Vec<Share>, message: Option<String>) -> DeploymentReque
     }
 }
 
+/// When running objects get the new code: as typed, else as the file says (`DOU-3`).
+pub fn code_update(args: &CodeUpdateArgs, common: &Common) -> anyhow::Result<Option<CodeUpdateStrategy>> {
+    match args.code_update {
+        Some(strategy) => Ok(Some(strategy)),
+        None => common.selection().code_update(),
+    }
+}
+
 /// Tells what is live now, or would be.
 pub fn show(worker: &str, deployment: &Deployment, known: &[Version], intent: Intent) {
-    let did = if intent == Intent::DryRun { "Would deploy" } else { "Deployed" };
+    let did = if intent.is_dry() { "Would deploy" } else { "Deployed" };
     let count = deployment.versions.len();
     render::line(format_args!("{did} {worker}: {count} version{}", if count == 1 { "" } else { "s" }));
     let rows = deployment.versions.iter().map(|share| {
@@ -57,13 +71,18 @@ pub fn show(worker: &str, deployment: &Deployment, known: &[Version], intent: In
     render::table(["Traffic", "Version ID", "#", "Tag"], rows);
     if let Some(facts) = &deployment.sluice {
         let moved = f64::from(facts.moved_slots) * 100.0 / f64::from(SLOTS);
-        let moves = if intent == Intent::DryRun { "would move" } else { "moved" };
+        let moves = if intent.is_dry() { "would move" } else { "moved" };
         render::note(format_args!("{} of the traffic {moves} to another version", percent(moved)));
     }
-    if intent == Intent::DryRun {
-        render::note("dry run: nothing was deployed");
-    } else {
+    if !intent.is_dry() {
         render::line(format_args!("Deployment ID: {}", deployment.id));
+    }
+}
+
+/// What is said last of a dry run.
+pub fn remark(intent: Intent) {
+    if intent.is_dry() {
+        render::note("dry run: nothing was deployed");
     }
 }
 

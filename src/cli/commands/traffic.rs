@@ -57,6 +57,15 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        Self::send(request).await
+    }
+
+    /// `POST` of a path that begins after the first slash.
+    pub async fn post(&self, path: &str) -> anyhow::Result<Answer> {
+        Self::send(self.http.post(format!("{}{path}", self.url)).header(HOST, &self.host)).await
+    }
+
+    async fn send(request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
         let response = request.send().await.context("a request to the worker failed")?;
         let status = response.status();
         let told = response.headers().get(VERSION_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);

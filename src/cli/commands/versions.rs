@@ -8,6 +8,8 @@ use crate::cli::names::{self, Name};
 use crate::cli::render::{self, Format, ago, or_dash, percent};
 use crate::control::wire::{Annotations, Binding, Version};
 
+use super::deploy::short;
+
 /// `sluice versions list`: the newest that can be deployed, oldest first as in wrangler.
 pub async fn list(args: &ListArgs, common: &Common) -> anyhow::Result<()> {
     let (api, worker) = (common.client()?, common.selection().worker()?);
@@ -74,6 +76,11 @@ pub async fn resolve(api: &Api, worker: &str, name: &str, listing: Listing) -> a
     }
     let versions = api.versions(worker, listing).await?;
     Ok(names::find(&versions, &Name::Any(name.to_owned()))?.id.clone())
+}
+
+/// `#3 dc8dcd28`, as a version is named in a sentence.
+pub fn called(id: &str, number: Option<u64>) -> String {
+    number.map_or_else(|| short(id).to_owned(), |number| format!("#{number} {}", short(id)))
 }
 
 fn facts(version: &Version) -> Vec<(&'static str, String)> {

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::keys;
+use super::objects::{self, Migration, ObjectBinding};
 use super::reader::{Reader, texts};
 use super::resolve::{Findings, Located, Values};
 use super::triggers::{self, Triggers};
+use crate::control::wire::CodeUpdateStrategy;
 use crate::domain::id::{BindingName, WorkerName};
 
 /// What the file says about one worker.
@@ -26,6 +28,10 @@ pub struct Config {
     pub secrets_required: Vec<String>,
     pub services: Vec<Service>,
     pub kv_namespaces: Vec<KvNamespace>,
+    pub objects: Vec<ObjectBinding>,
+    /// When running objects get the code of a deployment.
+    pub code_update: Option<CodeUpdateStrategy>,
+    pub migrations: Vec<Migration>,
     pub version_metadata: Option<String>,
     pub limits: Option<Value>,
     pub keep_vars: bool,
@@ -99,6 +105,11 @@ fn read_key(config: &mut Config, key: &str, located: &Located, findings: &mut Fi
         "limits" => config.limits = read_limits(located, findings),
         "services" => config.services = read_services(located, findings),
         "kv_namespaces" => config.kv_namespaces = read_namespaces(located, findings),
+        "durable_objects" => {
+            config.objects = objects::read_bindings(located, findings);
+            config.code_update = objects::read_code_update(located, findings);
+        }
+        "migrations" => config.migrations = objects::read_migrations(located, findings),
         "unsafe" => read_unsafe(config, located, findings),
         "secrets" => {
             let Some(mut reader) = Reader::of(value, path, findings) else {
@@ -270,7 +281,7 @@ fn binding_names(values: &Values) -> Vec<(String, &str)> {
         Some((format!("{path}.{key}"), name))
     }
     let mut names = Vec::new();
-    for key in ["vars", "secrets", "services", "kv_namespaces", "version_metadata", "unsafe"] {
+    for key in ["vars", "secrets", "services", "kv_namespaces", "durable_objects", "version_metadata", "unsafe"] {
         let Some(Located { path, value }) = values.get(key) else { continue };
         match key {
             "vars" => {
@@ -285,7 +296,7 @@ fn binding_names(values: &Values) -> Vec<(String, &str)> {
                 names
                     .extend(items(Some(value)).filter_map(|(n, item)| named(&format!("{path}[{n}]"), item, "binding")));
             }
-            "unsafe" => {
+            "durable_objects" | "unsafe" => {
                 let bindings = items(value.get("bindings"));
                 names.extend(bindings.filter_map(|(n, item)| named(&format!("{path}.bindings[{n}]"), item, "name")));
             }

@@ -49,7 +49,7 @@ use Reach::{Inherited, Repeated, TopLevel};
 use Shape::{Any, Bool, List, Table, Text};
 use Treatment::{Honoured, Noted, Refused};
 
-const OBJECTS: Treatment = Refused("Durable Objects come with a later release of Sluice");
+const EXPORTS: Treatment = Refused("make, rename and delete classes of Durable Objects by `migrations` instead");
 const QUEUES: Treatment = Refused("queues come with a later release of Sluice");
 const ASSETS: Treatment = Refused("static assets come with a later release of Sluice");
 const CRONS: Treatment = Refused("cron triggers come with a later release of Sluice");
@@ -71,8 +71,8 @@ pub const KEYS: &[Key] = &[
     key("build", Inherited, Table, Honoured),
     key("sluice", Inherited, Table, Honoured),
     key("triggers", Inherited, Table, CRONS),
-    key("migrations", Inherited, List, OBJECTS),
-    key("exports", Inherited, Table, OBJECTS),
+    key("migrations", Inherited, List, Honoured),
+    key("exports", Inherited, Table, EXPORTS),
     key("assets", Inherited, Any, ASSETS),
     key("placement", Inherited, Table, Noted),
     key("observability", Inherited, Table, Noted),
@@ -103,7 +103,7 @@ pub const KEYS: &[Key] = &[
     key("define", Repeated, Table, Noted),
     key("tail_consumers", Repeated, List, Noted),
     key("streaming_tail_consumers", Repeated, List, Noted),
-    key("durable_objects", Repeated, Table, OBJECTS),
+    key("durable_objects", Repeated, Table, Honoured),
     key("kv_namespaces", Repeated, List, Honoured),
     key("queues", Repeated, Table, QUEUES),
     key("r2_buckets", Repeated, List, CLOUD),

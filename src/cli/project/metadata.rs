@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::config::{Config, KvNamespace};
+use super::objects::ObjectBinding;
 
 /// What the command line adds to the file for one upload.
 #[derive(Debug, Default)]
@@ -88,6 +89,14 @@ fn bindings(config: &Config, extras: &Extras) -> Vec<Value> {
     }
     for KvNamespace { binding, id } in &config.kv_namespaces {
         bindings.push(json!({"name": binding, "type": "kv_namespace", "namespace_id": id}));
+    }
+    for ObjectBinding { name, class_name, rest } in &config.objects {
+        let mut binding = Map::new();
+        binding.insert("name".to_owned(), json!(name));
+        binding.insert("type".to_owned(), json!("durable_object_namespace"));
+        binding.insert("class_name".to_owned(), json!(class_name));
+        binding.extend(rest.clone());
+        bindings.push(Value::Object(binding));
     }
     bindings.extend(config.unsafe_bindings.iter().cloned());
     bindings

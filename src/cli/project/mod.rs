@@ -11,6 +11,7 @@ pub mod file;
 pub mod keys;
 pub mod metadata;
 pub mod module;
+pub mod objects;
 pub mod reader;
 pub mod resolve;
 pub mod triggers;
@@ -21,6 +22,7 @@ use config::Config;
 use resolve::Findings;
 
 use super::fault::{Fault, failed};
+use crate::control::wire::CodeUpdateStrategy;
 
 /// One worker of one file.
 #[derive(Debug)]
@@ -110,6 +112,17 @@ impl Selection {
 }
 
 impl Selection {
+    /// What the file says of when running objects get new code (`DOU-3`). As for [`Self::worker`], nothing else of it is judged;
+    /// this is, since who wants it deferred does not want it at once because of a slip.
+    pub fn code_update(&self) -> anyhow::Result<Option<CodeUpdateStrategy>> {
+        let Some(file) = file::locate(self.config.as_deref(), &std::env::current_dir()?)? else { return Ok(None) };
+        let values = resolve::resolve(&file::read(&file)?, self.env.as_deref(), &mut Findings::default());
+        let Some(located) = values.get("durable_objects") else { return Ok(None) };
+        let mut findings = Findings::default();
+        let strategy = objects::read_code_update(located, &mut findings);
+        if findings.faults.is_empty() { Ok(strategy) } else { Err(faults(&file, &findings.faults).into()) }
+    }
+
     /// The KV namespaces that the file binds. As for [`Self::worker`], nothing else of it is judged.
     pub fn namespaces(&self) -> anyhow::Result<Vec<config::KvNamespace>> {
         let Some(file) = file::locate(self.config.as_deref(), &std::env::current_dir()?)? else {

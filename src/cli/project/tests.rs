@@ -32,6 +32,16 @@ required = ["API_KEY", "TOKEN"]
 [[services]]
 binding = "OTHER"
 service = "other"
+[[durable_objects.bindings]]
+name = "ROOMS"
+class_name = "Room"
+[[durable_objects.bindings]]
+name = "LOGS"
+class_name = "Log"
+script_name = "logger"
+[[migrations]]
+tag = "v1"
+new_sqlite_classes = ["Room"]
 [version_metadata]
 binding = "CF_VERSION"
 [limits]
@@ -69,6 +79,8 @@ fn metadata_is_what_wrangler_would_send() {
             {"name": "API_KEY", "type": "inherit"},
             {"name": "CF_VERSION", "type": "version_metadata"},
             {"name": "OTHER", "type": "service", "service": "other"},
+            {"name": "ROOMS", "type": "durable_object_namespace", "class_name": "Room"},
+            {"name": "LOGS", "type": "durable_object_namespace", "class_name": "Log", "script_name": "logger"},
             {"name": "CUSTOM", "type": "my-binding", "foo": "bar"},
         ],
         "compatibility_date": "2026-01-01",
@@ -91,6 +103,35 @@ fn without_extras_only_secrets_are_kept_and_nothing_is_annotated() {
         json!({"main_module": "a.wasm", "bindings": [], "compatibility_flags": [],
             "keep_bindings": ["secret_text", "secret_key"]})
     );
+}
+
+#[test]
+fn an_environment_has_its_own_bindings_and_inherits_the_migrations_unless_it_has_some() {
+    let project = |env| {
+        let text = r#"
+            name = "w"
+            [[migrations]]
+            tag = "v1"
+            new_sqlite_classes = ["Room"]
+            [durable_objects]
+            bindings = [{ name = "ROOMS", class_name = "Room" }]
+            code_update_strategy = { mode = "deferred", max_delay = 30 }
+            [env.plain]
+            [env.own]
+            migrations = [{ tag = "a" }, { tag = "b", new_classes = ["Log"] }]
+            durable_objects.bindings = [{ name = "LOGS", class_name = "Log" }]
+        "#;
+        load(text, env).unwrap().config
+    };
+    let tags = |env| project(env).migrations.into_iter().map(|migration| migration.tag).collect::<Vec<_>>();
+    assert_eq!((tags(None), tags(Some("plain"))), (vec!["v1".to_owned()], vec!["v1".to_owned()]));
+    assert_eq!(tags(Some("own")), ["a", "b"], "`MIG-12`: the whole list");
+    let bound = |env| project(env).objects.into_iter().map(|binding| binding.class_name).collect::<Vec<_>>();
+    assert_eq!(bound(None), ["Room"]);
+    assert_eq!((bound(Some("plain")), bound(Some("own"))), (vec![], vec!["Log".to_owned()]));
+    let strategy = |env| serde_json::to_value(project(env).code_update).unwrap();
+    assert_eq!(strategy(None), json!({"mode": "deferred", "max_delay": 30}));
+    assert_eq!(strategy(Some("own")), Value::Null);
 }
 
 #[test]

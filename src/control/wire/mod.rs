@@ -264,12 +264,23 @@ pub struct Share {
 }
 
 /// When running objects take their new assignment (`DOU-2`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CodeUpdateStrategy {
     pub mode: CodeUpdateMode,
     /// Seconds; only with `deferred`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_delay: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "short_delay")]
+    pub max_delay: Option<f64>,
+}
+
+impl CodeUpdateStrategy {
+    /// The longest delay in seconds: a day.
+    pub const MAX_DELAY_S: f64 = 86_400.0;
+
+    /// Whether that many seconds are a delay.
+    #[must_use]
+    pub fn is_delay(seconds: f64) -> bool {
+        (0.0..=Self::MAX_DELAY_S).contains(&seconds)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -546,6 +557,14 @@ fn short_number<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::
     #[expect(clippy::cast_possible_truncation, reason = "a share of 0 to 100; what does not fit is written as it is")]
     let whole = *number as i32;
     if f64::from(whole) == *number { serializer.serialize_i32(whole) } else { serializer.serialize_f64(*number) }
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn short_delay<S: serde::Serializer>(delay: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match delay {
+        Some(delay) => short_number(delay, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// `#[serde(default)]` alone would ask `T: Default` of every caller.

@@ -31,6 +31,9 @@ struct State {
     busy: bool,
     /// Whether a delivery was let in that has not been picked up.
     granted: bool,
+    /// Whether one was picked up since the guest was last seen at rest. It may be queued for the guest and not have reached it:
+    /// an event loop that is polled may take something up at its very end.
+    fresh: bool,
     waiting: VecDeque<oneshot::Sender<()>>,
     /// Whether the object is dead, so that there is nothing to guard.
     broken: bool,
@@ -120,11 +123,15 @@ impl Gate {
         Operation(Arc::clone(self))
     }
 
-    /// The guest is at rest: lets the next delivery in. True if there was one.
+    /// The guest is at rest: lets the next delivery in. True if the guest is to be polled again: there was one, or the last one
+    /// may not have reached it.
     pub fn rest(&self) -> bool {
         let mut state = self.state();
         if state.operations > 0 || state.granted {
             return false;
+        }
+        if std::mem::take(&mut state.fresh) {
+            return true;
         }
         state.busy = false;
         while let Some(grant) = state.waiting.pop_front() {
@@ -166,13 +173,22 @@ impl Future for Ticket {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(turn) = self.turn.as_mut() {
-            if Pin::new(turn).poll(cx).is_pending() {
-                return Poll::Pending;
+        let waited = match self.turn.as_mut() {
+            Some(turn) => {
+                if Pin::new(turn).poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                true
             }
-            self.turn = None;
-            self.gate.state().granted = false;
+            None => false,
+        };
+        self.turn = None;
+        let mut state = self.gate.state();
+        state.fresh = true;
+        if waited {
+            state.granted = false;
         }
+        drop(state);
         Poll::Ready(())
     }
 }
@@ -206,6 +222,8 @@ mod tests {
         let first = gate.ticket();
         let (mut second, mut third) = (gate.ticket(), gate.ticket());
         assert!(first.now_or_never().is_some());
+        // Picked up, and not known to have reached the guest.
+        assert!(gate.rest());
         assert!((&mut second).now_or_never().is_none());
         assert!(gate.rest());
         assert!((&mut third).now_or_never().is_none());
@@ -213,7 +231,10 @@ mod tests {
         assert!(!gate.rest());
         assert!((&mut second).now_or_never().is_some());
         assert!(gate.rest());
+        assert!((&mut third).now_or_never().is_none());
+        assert!(gate.rest());
         assert!(third.now_or_never().is_some());
+        assert!(gate.rest());
         assert!(!gate.rest());
     }
 

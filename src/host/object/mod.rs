@@ -15,6 +15,7 @@ pub mod timer;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,8 @@ pub enum Reset {
     /// The text of `DOL-8`.
     #[error("Durable Object reset because its code was updated.")]
     CodeUpdated,
-    #[error("Durable Object storage operation failed, which caused the object to be reset: {0}")]
+    /// Why is for the operator, and in the log: it names files of the node.
+    #[error("Durable Object storage operation failed, which caused the object to be reset.")]
     StorageFailed(String),
     #[error("Connection closed: this Durable Object instance is no longer active. Reconnect or retry the request.")]
     Superseded,
@@ -146,9 +148,9 @@ impl Object {
         self.present.load(Ordering::SeqCst) > 0
     }
 
-    /// Notes whether the guest goes on by itself.
-    pub fn set_background(&self, goes_on: bool) {
-        self.background.store(goes_on, Ordering::Relaxed);
+    /// Notes whether the guest goes on by itself: ready means that it does not.
+    pub fn note_background(&self, done: Poll<()>) {
+        self.background.store(done.is_pending(), Ordering::Relaxed);
     }
 
     /// Whether the guest goes on by itself.
@@ -157,9 +159,14 @@ impl Object {
         self.background.load(Ordering::Relaxed)
     }
 
-    /// The guest gives way at a tick, or goes on after it.
-    pub fn set_yielding(&self, yielding: bool) {
-        self.yielding.store(yielding, Ordering::SeqCst);
+    /// The guest gives way at a tick.
+    pub fn gives_way(&self) {
+        self.yielding.store(true, Ordering::SeqCst);
+    }
+
+    /// The guest goes on after it gave way.
+    pub fn goes_on(&self) {
+        self.yielding.store(false, Ordering::SeqCst);
     }
 
     /// Whether it has given way at a tick.

@@ -67,6 +67,15 @@ pub struct Change {
     pub before: Option<u64>,
 }
 
+/// When what was written is handed to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Whenever the guest is at rest: writes with no await between them are together.
+    AtRest,
+    /// When something waits for it: the writes of one event are together.
+    WhenWanted,
+}
+
 /// What becomes of the alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AlarmChange {
@@ -356,11 +365,11 @@ impl Storage {
 
     // --- what the object's task does ---
 
-    /// The next batch for the store, if there is one; where `only_if_wanted`, only if somebody waits for it.
+    /// The next batch for the store, if one is due.
     #[must_use]
-    pub fn take(&self, only_if_wanted: bool) -> Option<(u64, Batch)> {
+    pub fn take(&self, due: Due) -> Option<(u64, Batch)> {
         let mut inner = self.inner();
-        if inner.pending.is_empty() || inner.counting > 0 || (only_if_wanted && !inner.wanted) {
+        if inner.pending.is_empty() || inner.counting > 0 || (due == Due::WhenWanted && !inner.wanted) {
             return None;
         }
         inner.taken += 1;
@@ -560,7 +569,8 @@ impl From<StoreFault> for Fault {
     fn from(fault: StoreFault) -> Self {
         match fault {
             StoreFault::Superseded => Self::Superseded,
-            StoreFault::Failed(why) => Self::Unavailable(why),
+            // Why is for the operator: it names files of the node.
+            StoreFault::Failed(_) => Self::Unavailable("the node's store failed".to_owned()),
         }
     }
 }
@@ -670,7 +680,7 @@ mod tests {
 
     /// Makes what is pending durable, as an object's task does.
     fn save(storage: &Storage) -> Option<Batch> {
-        let (number, batch) = storage.take(false)?;
+        let (number, batch) = storage.take(Due::AtRest)?;
         storage.commit(batch.clone()).now_or_never().expect("nothing to wait for").unwrap();
         storage.committed(number);
         Some(batch)
@@ -688,14 +698,14 @@ mod tests {
         assert_eq!(save(&storage).unwrap().writes.len(), 2);
         assert_eq!(confirmed.now_or_never(), Some(true));
         assert_eq!(memory.text(), "a=new b=old c=new ");
-        assert!(storage.confirmation().is_none() && storage.take(false).is_none());
+        assert!(storage.confirmation().is_none() && storage.take(Due::AtRest).is_none());
     }
 
     #[test]
     fn the_next_batch_gathers_while_one_is_with_the_store() {
         let (memory, storage) = over(&[]);
         put(&storage, "a", "1");
-        let (number, first) = storage.take(false).unwrap();
+        let (number, first) = storage.take(Due::AtRest).unwrap();
         put(&storage, "a", "2");
         let mut second = storage.confirmation().unwrap();
         storage.commit(first).now_or_never().unwrap().unwrap();
@@ -729,7 +739,7 @@ mod tests {
         assert_eq!(list(&storage, Query { prefix: "b".into(), ..all() }), "b=2 bb=2 ");
         assert_eq!(list(&storage, Query { start_after: Some("b".into()), end: Some("d".into()), ..all() }), "bb=2 ");
         // The same while the batch is with the store, and after.
-        let (number, batch) = storage.take(false).unwrap();
+        let (number, batch) = storage.take(Due::AtRest).unwrap();
         assert_eq!(list(&storage, Query { limit: 1, ..all() }), "b=2 ");
         storage.commit(batch).now_or_never().unwrap().unwrap();
         assert_eq!(list(&storage, all()), "b=2 bb=2 d=1 ");
@@ -748,7 +758,7 @@ mod tests {
         assert_eq!((get(&storage, "a"), list(&storage, all()), storage.alarm()), (None, "b=2 ".to_owned(), None));
         assert_eq!(storage.delete(keys(&["a", "c"])).now_or_never(), Some(Ok(0)));
         assert_eq!(memory.reads.load(Ordering::SeqCst), reads, "the store has nothing to say");
-        let (number, batch) = storage.take(false).unwrap();
+        let (number, batch) = storage.take(Due::AtRest).unwrap();
         assert!(batch.clear && batch.alarm == Some(AlarmChange::Delete) && batch.writes.len() == 1, "{batch:?}");
         // While it is with the store.
         put(&storage, "a", "3");
@@ -769,7 +779,7 @@ mod tests {
         put(&storage, "last", "1");
         // It is seen at once, and nothing is durable without it.
         assert_eq!(get(&storage, "old"), None);
-        assert!(storage.take(false).is_none());
+        assert!(storage.take(Due::AtRest).is_none());
         memory.open.add_permits(1);
         assert_eq!(deleting.now_or_never(), Some(Ok(1)));
         assert_eq!(save(&storage).unwrap().writes.len(), 3);
@@ -783,7 +793,7 @@ mod tests {
         let mut deleting = Box::pin(storage.delete(keys(&["old", "nothing"])));
         assert!((&mut deleting).now_or_never().is_none());
         drop(deleting);
-        let (_, batch) = storage.take(false).expect("the batch goes on");
+        let (_, batch) = storage.take(Due::AtRest).expect("the batch goes on");
         assert!(batch.writes.values().all(|change| change.value.is_none() && change.before.is_none()), "{batch:?}");
     }
 
@@ -791,7 +801,7 @@ mod tests {
     fn a_deletion_of_nothing_writes_nothing() {
         let (memory, storage) = over(&[]);
         assert_eq!(storage.delete(keys(&["a"])).now_or_never(), Some(Ok(0)));
-        assert!(storage.take(false).is_none());
+        assert!(storage.take(Due::AtRest).is_none());
         assert_eq!((get(&storage, "a"), memory.reads.load(Ordering::SeqCst)), (None, 1));
     }
 
@@ -836,7 +846,7 @@ mod tests {
         assert!(matches!(storage.put(vec![("a".into(), vec![]), (key, vec![])]), Err(Fault::TooLarge(_))));
         let value = vec![0; OBJECT_VALUE_BYTES_MAX + 1];
         assert!(matches!(storage.put(vec![("a".into(), vec![]), ("b".into(), value)]), Err(Fault::TooLarge(_))));
-        assert!(storage.take(false).is_none());
+        assert!(storage.take(Due::AtRest).is_none());
         // Writes that are handed over now and then may have any size.
         for _ in 0..3 {
             for n in 0..15 {

@@ -1,5 +1,7 @@
 //! `demo`: the main job from end to end on this machine, by the same API and the same project files that everyone uses: two
-//! versions of an example worker, a 20/80 split under traffic, an override, a sticky key, a rollback.
+//! versions of an example worker, a 20/80 split under traffic, an override, a sticky key, a rollback, and Durable Objects.
+
+mod objects;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -62,6 +64,7 @@ pub async fn run(args: &DemoArgs) -> anyhow::Result<()> {
 struct Stage {
     old: Version,
     new: Version,
+    objects: objects::Stage,
 }
 
 async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Result<Stage> {
@@ -69,7 +72,7 @@ async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Re
     let client = Client::new(node.data, WORKER)?;
 
     render::heading(format_args!("3. Two versions of {WORKER}"));
-    let project = project(examples)?;
+    let project = project(examples, WORKER)?;
     let old = upload(&api, &project, "v1", "Hello").await?;
     let new = upload(&api, &project, "v2", "Bonjour").await?;
 
@@ -94,14 +97,18 @@ async fn show(node: &app::Running, examples: &Path, requests: u64) -> anyhow::Re
 
     render::heading("7. A rollback");
     let target = rollback::default_target(&api.deployments(WORKER).await?)?;
-    rollback::roll_back(&api, WORKER, &target, "Rollback".to_owned(), Intent::Deploy).await?;
+    let request = rollback::request(&target, "Rollback".to_owned());
+    rollback::roll_back(&api, WORKER, &target, &request, Intent::Deploy).await?;
     let tally = client.many(PROOF_REQUESTS, &[], "sending").await?;
     let back = tally.only()?;
     render::line(format_args!("  {PROOF_REQUESTS} requests  ->  v1 {back}"));
     if back != old.id {
         return Err(failed(format!("after the rollback version {back} answered, expected {}", old.id)).into());
     }
-    Ok(Stage { old, new })
+
+    render::heading("8. Durable Objects: each runs one version at a time, and is reset when its version changes");
+    let objects = objects::show(&api, &Client::new(node.data, objects::WORKER)?, examples).await?;
+    Ok(Stage { old, new, objects })
 }
 
 // === Steps ===
@@ -121,7 +128,7 @@ async fn build(examples: &Path) -> anyhow::Result<()> {
     let script = std::path::absolute(examples.join("build.sh"))?;
     let status = tokio::process::Command::new("bash")
         .arg(&script)
-        .args(["hello", WORKER])
+        .args(["hello", WORKER, objects::WORKER])
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .kill_on_drop(true)
@@ -147,11 +154,11 @@ fn settings(folder: &Path) -> app::Settings {
     settings
 }
 
-fn project(examples: &Path) -> anyhow::Result<Project> {
-    let selection = Selection { config: Some(examples.join(WORKER)), ..Selection::default() };
+fn project(examples: &Path, worker: &str) -> anyhow::Result<Project> {
+    let selection = Selection { config: Some(examples.join(worker)), ..Selection::default() };
     let mut project = Project::load(&selection)?;
     // The files of the repository may be edited; the show needs the name it announces.
-    project.config.name = Some(WORKER.to_owned());
+    project.config.name = Some(worker.to_owned());
     Ok(project)
 }
 
@@ -162,13 +169,13 @@ async fn upload(api: &Api, project: &Project, tag: &str, greeting: &str) -> anyh
         vars: vec![("GREETING".to_owned(), greeting.to_owned())],
         ..Extras::default()
     };
-    let upload = deploy::package(project, &extras, module::locate(project)?)?;
+    let mut upload = deploy::package(project, &extras, module::locate(project)?)?;
     let version = if api.worker_exists(WORKER).await? {
         let version = api.upload_version(WORKER, &upload).await;
         upload.finish();
         version?
     } else {
-        deploy::ship(api, WORKER, &upload, None).await?.version
+        deploy::ship(api, WORKER, &mut upload, &deploy::Plan::default()).await?.version
     };
     let started = version.startup_time_ms.map(|ms| format!(", starts in {ms} ms")).unwrap_or_default();
     render::line(format_args!("  {tag}  {}  GREETING={greeting}{started}", version.id));
@@ -198,8 +205,10 @@ fn how_to_go_on(node: &app::Running, folder: &Path, stage: &Stage) {
     let port = node.data.port();
     let host = format!("http://{WORKER}.localhost:{port}/");
     let program = std::env::args().next().unwrap_or_else(|| "sluice".to_owned());
-    let sluice = format!("{program} --data-dir {} --name {WORKER}", folder.display());
-    let Stage { old, new } = stage;
+    let at = |worker: &str| format!("{program} --data-dir {} --name {worker}", folder.display());
+    let (sluice, counter) = (at(WORKER), at(objects::WORKER));
+    let Stage { old, new, objects } = stage;
+    let half = format!("{}@50 {}@50", short(&objects.old.id), short(&objects.new.id));
     render::heading("Go on by hand");
     let lines = [
         ("# The worker, and the new version by its own address", String::new()),
@@ -213,6 +222,11 @@ fn how_to_go_on(node: &app::Running, folder: &Path, stage: &Stage) {
         ("", format!("{sluice} deployments status")),
         ("", format!("{sluice} explain {WORKER} --key {KEY}")),
         ("", format!("{sluice} rollback")),
+        ("# The objects, one that never was, and what half of the way back would do to them", String::new()),
+        ("", format!("{counter} objects list")),
+        ("", format!("{counter} objects explain alice")),
+        ("", format!("{counter} versions deploy {half} --dry-run")),
+        ("", format!("curl -X POST http://{}.localhost:{port}/alice/increment", objects::WORKER)),
     ];
     for (comment, command) in lines {
         render::line(format_args!("  {comment}{command}"));
