@@ -96,8 +96,8 @@ impl Dispatcher {
         for _ in 0..OBJECT_DELIVERIES_MAX {
             let home = self.objects.home(target).await?;
             let call = open.account_at(&home, &lineage);
-            let fetched = match home.fetch(request, &call) {
-                Ok(fetched) => fetched,
+            let event = match home.fetch(request, &call) {
+                Ok(event) => event,
                 Err(Ok(back)) => {
                     request = back;
                     continue;
@@ -107,15 +107,15 @@ impl Dispatcher {
             if let Some(placed) = placed.take() {
                 let _ = placed.send(());
             }
-            match fetched.await {
-                Ok(Fetched::Answered(answer)) => {
+            match event.outcome().await? {
+                Some(Fetched::Answered(answer)) => {
                     home.note_progress();
                     return answer.map_err(|failure| {
                         call.conclude(failure.conclusion());
                         objects::remote(&failure)
                     });
                 }
-                Ok(Fetched::NotBegun(back)) => {
+                Some(Fetched::NotBegun(back)) => {
                     let over = home.over().await;
                     last = over.to_error(Begun::No);
                     if !last.retryable {
@@ -123,7 +123,7 @@ impl Dispatcher {
                     }
                     request = back;
                 }
-                Err(_) => return Err(home.over().await.to_error(Begun::Yes)),
+                None => return Err(home.over().await.to_error(Begun::Yes)),
             }
         }
         Err(last)

@@ -8,11 +8,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::clock;
 use crate::domain::id::DeploymentId;
-use crate::domain::limits::{OBJECT_QUEUE_MAX, PERMIT_WAIT_MAX};
+use crate::domain::limits::{OBJECT_QUEUE_MAX, OBJECT_QUEUE_WALL_MAX, PERMIT_WAIT_MAX};
 use crate::domain::module::GuestKind;
 use crate::domain::object::ClassName;
 use crate::domain::version::Version;
-use crate::engine::live::{self, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
+use crate::engine::live::{self, Claim, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
 use crate::engine::version_engine::VersionEngine;
 use crate::host::Body;
 use crate::host::call::Call;
@@ -126,8 +126,31 @@ impl Cell {
     }
 }
 
+/// A request that has its place among an object's events.
+pub struct Placed {
+    fetched: oneshot::Receiver<Fetched>,
+    claim: Claim,
+}
+
+impl Placed {
+    /// What became of it; nothing, if the object ended with it.
+    ///
+    /// # Errors
+    /// The object has not begun with it for so long that it is not waited for any more. Two objects that take one event at a
+    /// time and call each other would wait for ever.
+    pub async fn outcome(mut self) -> Result<Option<Fetched>, ObjectError> {
+        match tokio::time::timeout(OBJECT_QUEUE_WALL_MAX, &mut self.fetched).await {
+            Ok(fetched) => Ok(fetched.ok()),
+            Err(_) if self.claim.take() => {
+                Err(overloaded("Durable Object is overloaded. Requests queued for too long."))
+            }
+            Err(_) => Ok(self.fetched.await.ok()),
+        }
+    }
+}
+
 impl Home {
-    /// Brings a request to the object. What is received is what became of it; nothing, if the object ended with it.
+    /// Brings a request to the object.
     ///
     /// # Errors
     /// The request, if the home has ended; an error, if too much waits for it.
@@ -136,14 +159,15 @@ impl Home {
         &self,
         request: http::Request<Body>,
         call: &Arc<Call>,
-    ) -> Result<oneshot::Receiver<Fetched>, Result<http::Request<Body>, ObjectError>> {
+    ) -> Result<Placed, Result<http::Request<Body>, ObjectError>> {
         if self.slot.queued() >= OBJECT_QUEUE_MAX {
             return Err(Err(overloaded("Durable Object is overloaded. Too many requests queued.")));
         }
         let (reply, fetched) = oneshot::channel();
-        let event = Event { work: Work::Fetch { request, reply }, call: Arc::clone(call) };
+        let claim = Claim::default();
+        let event = Event { work: Work::Fetch { request, reply }, call: Arc::clone(call), claim: claim.clone() };
         match self.slot.put(event) {
-            Ok(()) => Ok(fetched),
+            Ok(()) => Ok(Placed { fetched, claim }),
             Err(Event { work: Work::Fetch { request, .. }, .. }) => Err(Ok(request)),
             Err(Event { work: Work::Alarm { .. }, .. }) => unreachable!("a request was put"),
         }
@@ -153,7 +177,7 @@ impl Home {
     #[must_use]
     pub fn ring(&self, call: &Arc<Call>) -> oneshot::Receiver<Rung> {
         let (reply, rung) = oneshot::channel();
-        let event = Event { work: Work::Alarm { reply }, call: Arc::clone(call) };
+        let event = Event { work: Work::Alarm { reply }, call: Arc::clone(call), claim: Claim::default() };
         if let Err(Event { work: Work::Alarm { reply }, .. }) = self.slot.put(event) {
             let _ = reply.send(Rung::NotBegun);
         }

@@ -39,7 +39,7 @@ use crate::host::object::{Object, Presence, Reset};
 use crate::host::ports::StoreFault;
 use crate::host::{Body, State};
 
-pub use mailbox::{Mailbox, Slot, mailbox};
+pub use mailbox::{Claim, Mailbox, Slot, mailbox};
 
 /// A component linked as the implementation of object classes.
 pub enum Linked {
@@ -51,6 +51,7 @@ pub enum Linked {
 pub struct Event {
     pub work: Work,
     pub call: Arc<Call>,
+    pub claim: Claim,
 }
 
 /// What there is to do. Whoever asked hears nothing if the object dies with it.
