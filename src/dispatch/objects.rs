@@ -108,15 +108,15 @@ impl Dispatcher {
             if let Some(placed) = placed.take() {
                 let _ = placed.send(());
             }
-            match fetched.await {
-                Ok(Fetched::Answered(answer)) => {
+            match fetched.outcome().await? {
+                Some(Fetched::Answered(answer)) => {
                     home.note_progress();
                     return answer.map_err(|failure| {
                         call.conclude(failure.conclusion());
                         objects::remote(&failure)
                     });
                 }
-                Ok(Fetched::NotBegun(back)) => {
+                Some(Fetched::NotBegun(back)) => {
                     let over = home.over().await;
                     last = over.to_error(Begun::No);
                     if !last.retryable {
@@ -124,7 +124,7 @@ impl Dispatcher {
                     }
                     request = back;
                 }
-                Err(_) => return Err(home.over().await.to_error(Begun::Yes)),
+                None => return Err(home.over().await.to_error(Begun::Yes)),
             }
         }
         Err(last)

@@ -83,11 +83,19 @@ impl Mailbox {
                 Poll::Pending => break false,
             }
         };
+        // What nobody waits for any more is not begun.
+        while let Some((_, event)) = self.waiting.front()
+            && event.is_given_up()
+        {
+            self.queued.fetch_sub(1, Ordering::SeqCst);
+            self.waiting.pop_front();
+        }
         match self.waiting.front_mut() {
-            Some((ticket, _)) => {
+            Some((ticket, event)) => {
                 if ticket.poll_unpin(cx).is_pending() {
                     return Poll::Pending;
                 }
+                event.begun.store(true, Ordering::SeqCst);
                 self.queued.fetch_sub(1, Ordering::SeqCst);
                 Poll::Ready(self.waiting.pop_front().map(|(_, event)| event))
             }

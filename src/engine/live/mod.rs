@@ -51,6 +51,18 @@ pub enum Linked {
 pub struct Event {
     pub work: Work,
     pub call: Arc<Call>,
+    /// Set when the object begins with it.
+    pub begun: Arc<AtomicBool>,
+}
+
+impl Event {
+    /// Whether nobody waits for it any more.
+    fn is_given_up(&self) -> bool {
+        match &self.work {
+            Work::Fetch { reply, .. } => reply.is_closed(),
+            Work::Alarm { reply } => reply.is_closed(),
+        }
+    }
 }
 
 /// What there is to do. Whoever asked hears nothing if the object dies with it.

@@ -52,7 +52,7 @@ impl Life<'_> {
         this: ResourceAny,
         event: Event,
     ) -> wasmtime::Result<()> {
-        let Event { work, call } = event;
+        let Event { work, call, .. } = event;
         let presence = self.object.enter();
         let seat = self.accounts.enter(&call);
         store.data().current.leave_all();

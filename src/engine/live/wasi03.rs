@@ -88,7 +88,7 @@ impl Life<'_> {
         this: ResourceAny,
         event: Event,
     ) -> wasmtime::Result<BoxFuture<'a, wasmtime::Result<()>>> {
-        let Event { work, call } = event;
+        let Event { work, call, .. } = event;
         let object = self.object;
         let presence = object.enter();
         let seat = self.accounts.enter(&call);
