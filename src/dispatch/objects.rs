@@ -21,6 +21,7 @@ use crate::host::ports::{ObjectCaller, ObjectError, ObjectTarget};
 use crate::objects;
 use crate::objects::alarms::{Ended, Ringer};
 use crate::objects::home::{Begun, Over};
+use crate::observe::record::ObjectEvent;
 
 /// What an event for an object is, to whoever reads its record.
 const ALARM: &str = "ALARM";
@@ -95,9 +96,9 @@ impl Dispatcher {
         let mut last = objects::overloaded("Durable Object could not be reached: it is reset again and again.");
         for _ in 0..OBJECT_DELIVERIES_MAX {
             let home = self.objects.home(target).await?;
-            let call = open.account_at(&home, &lineage);
-            let event = match home.fetch(request, &call) {
-                Ok(event) => event,
+            let call = open.account_at(&home, ObjectEvent::Fetch, &lineage);
+            let fetched = match home.fetch(request, &call) {
+                Ok(fetched) => fetched,
                 Err(Ok(back)) => {
                     request = back;
                     continue;
@@ -107,7 +108,7 @@ impl Dispatcher {
             if let Some(placed) = placed.take() {
                 let _ = placed.send(());
             }
-            match event.outcome().await? {
+            match fetched.outcome().await? {
                 Some(Fetched::Answered(answer)) => {
                     home.note_progress();
                     return answer.map_err(|failure| {
@@ -148,7 +149,7 @@ impl Dispatcher {
                 return Ended::Lost(None);
             }
         };
-        let call = open.account_at(&home, &lineage);
+        let call = open.account_at(&home, ObjectEvent::Alarm, &lineage);
         let Ok(rung) = tokio::time::timeout(ALARM_WALL_MAX, home.ring(&call)).await else {
             home.object.reset(Reset::AlarmTooLong);
             home.over().await;

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::dispatch::{Dispatcher, Error};
 use crate::domain::decision::{Decision, Reason};
 use crate::domain::id::WorkerName;
+use crate::domain::object::{ClassName, ObjectId};
 use crate::domain::outcome::{Blame, Conclusion, Outcome};
 use crate::domain::version::Version;
 use crate::host::Body;
@@ -17,7 +18,7 @@ use crate::host::logs::{self, Stream};
 use crate::objects::home::Home;
 use crate::observe::Observer;
 use crate::observe::metrics::{Sample, VersionMetrics};
-use crate::observe::record::{Heard, Line, Record, RequestId, VersionRef};
+use crate::observe::record::{Heard, Line, ObjectEvent, ObjectRef, Record, RequestId, VersionRef};
 
 /// The record of a request that has not ended. It is written when this is dropped, which is also what happens to the request
 /// of a client that goes away.
@@ -29,6 +30,8 @@ pub(super) struct Open {
     pub(super) worker: WorkerName,
     pub(super) version: Option<Arc<Version>>,
     pub(super) decision: Option<Decision>,
+    /// The object that it is for, if it is for one.
+    pub(super) object: Option<(ClassName, ObjectId, ObjectEvent)>,
     pub(super) metrics: Option<Arc<VersionMetrics>>,
     pub(super) call: Option<Arc<Call>>,
     pub(super) method: http::Method,
@@ -61,6 +64,7 @@ impl Open {
             worker: worker.name.clone(),
             version: None,
             decision: None,
+            object: None,
             metrics: None,
             call: None,
             method: request.method().clone(),
@@ -74,8 +78,9 @@ impl Open {
     }
 
     /// The account of an object's event at `home`.
-    pub(super) fn account_at(&mut self, home: &Home, lineage: &Lineage) -> Arc<Call> {
+    pub(super) fn account_at(&mut self, home: &Home, event: ObjectEvent, lineage: &Lineage) -> Arc<Call> {
         self.decision = Some(Decision { version: home.version.id, reason: Reason::Object });
+        self.object = Some((home.class.clone(), home.address.id, event));
         self.version = Some(Arc::clone(&home.version));
         self.metrics = Some(Arc::clone(&home.engine.metrics));
         let mut lineage = lineage.clone();
@@ -140,6 +145,11 @@ impl Open {
                 message: version.annotations.message.as_deref().unwrap_or(""),
             }),
             reason: self.decision.map(|decision| decision.reason),
+            object: self.object.as_ref().map(|(class, id, event)| ObjectRef {
+                class: class.as_str(),
+                id: *id,
+                event: *event,
+            }),
             method: self.method.as_str(),
             scheme: self.uri.scheme_str().unwrap_or("http"),
             host: self.uri.authority().map_or("", http::uri::Authority::as_str),

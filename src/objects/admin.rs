@@ -259,6 +259,7 @@ impl Objects {
     }
 
     async fn tidy(&self) -> Result<(), StoreFault> {
+        self.forget_the_calm();
         for namespace in self.catalog.doomed_namespaces() {
             self.expel(|address| address.namespace == namespace).await;
             for (version, _) in self.forks_of(namespace).await? {

@@ -8,11 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::clock;
 use crate::domain::id::DeploymentId;
-use crate::domain::limits::{OBJECT_QUEUE_MAX, OBJECT_QUEUE_WALL_MAX, PERMIT_WAIT_MAX};
+use crate::domain::limits::{OBJECT_QUEUE_MAX, OBJECT_QUEUE_WALL_MAX, PERMIT_WAIT_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::domain::module::GuestKind;
 use crate::domain::object::ClassName;
 use crate::domain::version::Version;
-use crate::engine::live::{self, Claim, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
+use crate::engine::failure::Failure;
+use crate::engine::live::{self, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
 use crate::engine::version_engine::VersionEngine;
 use crate::host::Body;
 use crate::host::call::Call;
@@ -21,7 +22,7 @@ use crate::host::object::storage::Storage;
 use crate::host::object::{Address, Object, Reset};
 use crate::host::ports::{ObjectError, ObjectTarget};
 use crate::objects::held::Held;
-use crate::objects::{Assignment, Counts, Objects, gone, overloaded, stopping};
+use crate::objects::{Assignment, Counts, Objects, gone, overloaded, remote, stopping};
 
 /// The place of one object: at most one home, and what is remembered of those before.
 #[derive(Default)]
@@ -33,8 +34,8 @@ pub(super) struct Cell {
     /// Homes in a row that failed before they had answered anything.
     failures: AtomicU32,
     failed_at: Mutex<Option<Instant>>,
-    /// Whether the last home was reset before it had answered anything.
-    pub(super) lost_a_start: AtomicBool,
+    /// When the last home was reset before it had answered anything, if it was.
+    lost_start_at: Mutex<Option<Instant>>,
 }
 
 /// One object in memory, or about to be.
@@ -49,8 +50,36 @@ pub struct Home {
     pub(super) seen: Mutex<Seen>,
     /// Whether it has answered something.
     progressed: watch::Sender<bool>,
+    /// Whether it has its room in memory.
+    has_room: AtomicBool,
     over: watch::Sender<Option<Over>>,
     pub(super) counts: Arc<Counts>,
+}
+
+/// A request that has its place among an object's events.
+pub struct Fetching {
+    fetched: oneshot::Receiver<Fetched>,
+    begun: Arc<AtomicBool>,
+}
+
+impl Fetching {
+    /// What becomes of it; none if the object ended with it.
+    ///
+    /// # Errors
+    /// It waited for its turn, or the object for something, for too long (`DOL-11`). So a circle of objects that wait for each
+    /// other ends, too.
+    pub async fn outcome(mut self) -> Result<Option<Fetched>, ObjectError> {
+        if let Ok(fetched) = tokio::time::timeout(OBJECT_QUEUE_WALL_MAX, &mut self.fetched).await {
+            return Ok(fetched.ok());
+        }
+        if !self.begun.load(Ordering::SeqCst) {
+            return Err(overloaded("Durable Object is overloaded. Requests queued for too long."));
+        }
+        match tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, self.fetched).await {
+            Ok(fetched) => Ok(fetched.ok()),
+            Err(_) => Err(remote(&Failure::WallTime)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,9 +111,20 @@ impl Cell {
         self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether nothing of its past still counts.
+    /// Whether nothing of its past still counts: a failure does for a while.
     pub(super) fn is_calm(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) == 0 && !self.lost_a_start.load(Ordering::Relaxed)
+        const REMEMBERED: Duration = Duration::from_secs(30);
+        let is_past = |at: &Mutex<Option<Instant>>| {
+            let at = *at.lock().unwrap_or_else(PoisonError::into_inner);
+            at.is_none_or(|at| clock::monotonic().duration_since(at) > REMEMBERED)
+        };
+        is_past(&self.failed_at) && is_past(&self.lost_start_at)
+    }
+
+    /// Notes that a home is reset before it has answered anything. True if the one before it was as well.
+    pub(super) fn lose_a_start(&self) -> bool {
+        let now = clock::monotonic();
+        self.lost_start_at.lock().unwrap_or_else(PoisonError::into_inner).replace(now).is_some()
     }
 
     /// Refuses to start an object that has failed several times in a row, for a while that grows.
@@ -121,30 +161,7 @@ impl Cell {
             *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(clock::monotonic());
         }
         if has_answered {
-            self.lost_a_start.store(false, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A request that has its place among an object's events.
-pub struct Placed {
-    fetched: oneshot::Receiver<Fetched>,
-    claim: Claim,
-}
-
-impl Placed {
-    /// What became of it; nothing, if the object ended with it.
-    ///
-    /// # Errors
-    /// The object has not begun with it for so long that it is not waited for any more. Two objects that take one event at a
-    /// time and call each other would wait for ever.
-    pub async fn outcome(mut self) -> Result<Option<Fetched>, ObjectError> {
-        match tokio::time::timeout(OBJECT_QUEUE_WALL_MAX, &mut self.fetched).await {
-            Ok(fetched) => Ok(fetched.ok()),
-            Err(_) if self.claim.take() => {
-                Err(overloaded("Durable Object is overloaded. Requests queued for too long."))
-            }
-            Err(_) => Ok(self.fetched.await.ok()),
+            *self.lost_start_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 }
@@ -159,15 +176,15 @@ impl Home {
         &self,
         request: http::Request<Body>,
         call: &Arc<Call>,
-    ) -> Result<Placed, Result<http::Request<Body>, ObjectError>> {
+    ) -> Result<Fetching, Result<http::Request<Body>, ObjectError>> {
         if self.slot.queued() >= OBJECT_QUEUE_MAX {
             return Err(Err(overloaded("Durable Object is overloaded. Too many requests queued.")));
         }
         let (reply, fetched) = oneshot::channel();
-        let claim = Claim::default();
-        let event = Event { work: Work::Fetch { request, reply }, call: Arc::clone(call), claim: claim.clone() };
+        let begun = Arc::<AtomicBool>::default();
+        let event = Event { work: Work::Fetch { request, reply }, call: Arc::clone(call), begun: Arc::clone(&begun) };
         match self.slot.put(event) {
-            Ok(()) => Ok(Placed { fetched, claim }),
+            Ok(()) => Ok(Fetching { fetched, begun }),
             Err(Event { work: Work::Fetch { request, .. }, .. }) => Err(Ok(request)),
             Err(Event { work: Work::Alarm { .. }, .. }) => unreachable!("a request was put"),
         }
@@ -177,11 +194,15 @@ impl Home {
     #[must_use]
     pub fn ring(&self, call: &Arc<Call>) -> oneshot::Receiver<Rung> {
         let (reply, rung) = oneshot::channel();
-        let event = Event { work: Work::Alarm { reply }, call: Arc::clone(call), claim: Claim::default() };
+        let event = Event { work: Work::Alarm { reply }, call: Arc::clone(call), begun: Arc::default() };
         if let Err(Event { work: Work::Alarm { reply }, .. }) = self.slot.put(event) {
             let _ = reply.send(Rung::NotBegun);
         }
         rung
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
     }
 
     /// Notes that the object has done something: it has had its chance.
@@ -295,6 +316,7 @@ impl Objects {
             slot,
             seen: Mutex::new(Seen { deployment: assignment.deployment, switch_at: None }),
             progressed: watch::Sender::new(false),
+            has_room: AtomicBool::new(false),
             over: watch::Sender::new(None),
             counts: self.counts(&assignment.worker.name),
         });
@@ -356,6 +378,7 @@ impl Objects {
                 }
             };
         };
+        home.has_room.store(true, Ordering::Relaxed);
         home.counts.started.fetch_add(1, Ordering::Relaxed);
         let keeping = Keeping { idle: self.settings.idle, clock: Arc::clone(&self.clock) };
         let lived = home.engine.live(linked, &home.object, mailbox, &keeping).await;
@@ -373,7 +396,9 @@ impl Objects {
         }
         /// So many are asked to leave at a time: more would start again at once.
         const ASKED: usize = 64;
-        let quiet = self.cells.iter().filter_map(|cell| cell.present()).filter(|home| !home.object.is_present());
+        let homes = self.cells.iter().filter_map(|cell| cell.present());
+        // Such as wait for room themselves have none to give, and such as were asked are on their way.
+        let quiet = homes.filter(|home| home.has_room() && !home.object.is_present() && !home.object.is_unwanted());
         for home in quiet.take(ASKED) {
             home.object.make_room();
         }

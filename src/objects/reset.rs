@@ -1,6 +1,5 @@
 //! When an object takes a new assignment: at once, or deferred (`DOU-1`…`DOU-4`); and never for any other deployment (`O3`).
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ impl Objects {
     /// Resets `home` for its new assignment. An object whose last start was lost to a deployment finishes this one first, so
     /// that deployments which follow each other quickly cannot keep it from ever answering. True if it stays that long.
     fn replace(self: &Arc<Self>, cell: &Arc<Cell>, home: &Arc<Home>) -> bool {
-        if !home.has_progressed() && cell.lost_a_start.swap(true, Ordering::SeqCst) {
+        if !home.has_progressed() && cell.lose_a_start() {
             let (objects, waiting) = (Arc::clone(self), Arc::clone(home));
             tokio::spawn(async move {
                 let _ = tokio::time::timeout(OBJECT_OPEN_WALL_MAX, waiting.progress()).await;
@@ -86,6 +85,13 @@ impl Objects {
                 Err(_) => objects.review_deferred(),
             }
         }
+    }
+
+    /// Forgets the places of objects that are not in memory, and whose past no longer counts.
+    pub(super) fn forget_the_calm(&self) {
+        let places: Vec<_> =
+            self.cells.iter().filter(|cell| cell.present().is_none()).map(|cell| *cell.key()).collect();
+        places.iter().for_each(|address| self.forget(address));
     }
 
     fn review_deferred(self: &Arc<Self>) {

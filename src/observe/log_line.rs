@@ -68,6 +68,10 @@ struct Facts<'a> {
     host: &'a str,
     path: &'a str,
     depth: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<String>,
     status: Option<u16>,
     outcome: &'static str,
     blame: Option<&'static str>,
@@ -92,7 +96,7 @@ struct Trace<'a> {
     #[serde(rename = "CPUTimeMs")]
     cpu_time_ms: u64,
     dispatch_namespace: &'static str,
-    entrypoint: &'static str,
+    entrypoint: &'a str,
     event: Value,
     event_timestamp_ms: u64,
     event_type: &'static str,
@@ -128,6 +132,8 @@ impl<'a> Facts<'a> {
             host: record.host,
             path: record.path,
             depth: record.depth,
+            class: record.object.map(|object| object.class),
+            object: record.object.map(|object| object.id.to_string()),
             status: record.status,
             outcome: record.outcome.as_str(),
             blame: record.blame.map(Blame::as_str),
@@ -145,19 +151,22 @@ impl<'a> Facts<'a> {
 
 impl<'a> Trace<'a> {
     fn of(record: &'a Record<'a>) -> Self {
-        let mut event =
-            json!({ "RayID": record.id.to_string(), "Request": { "URL": record.url(), "Method": record.method } });
-        if let Some(status) = record.status {
+        let mut event = if record.is_alarm() {
+            json!({ "RayID": record.id.to_string(), "ScheduledTimeMs": record.began_ms })
+        } else {
+            json!({ "RayID": record.id.to_string(), "Request": { "URL": record.url(), "Method": record.method } })
+        };
+        if let Some(status) = record.status.filter(|_| !record.is_alarm()) {
             event["Response"] = json!({ "Status": status });
         }
         let log = |line: &Line<'a>| Log { level: line.level(), message: [line.text], timestamp_ms: line.at_ms };
         Self {
             cpu_time_ms: whole_millis(record.cpu),
             dispatch_namespace: "",
-            entrypoint: "",
+            entrypoint: record.object.map_or("", |object| object.class),
             event,
             event_timestamp_ms: record.began_ms,
-            event_type: "fetch",
+            event_type: if record.is_alarm() { "alarm" } else { "fetch" },
             exceptions: record.exception().map_or_else(
                 || json!([]),
                 |(name, message, at_ms)| json!([{ "Name": name, "Message": message, "TimestampMs": at_ms }]),
@@ -198,7 +207,7 @@ fn millis(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::domain::outcome::Outcome;
-    use crate::observe::record::sample;
+    use crate::observe::record::{ObjectEvent, ObjectRef, sample};
 
     #[test]
     fn a_line_of_the_request_log_has_our_facts_and_those_of_logpush() {
@@ -253,5 +262,16 @@ mod tests {
         let line: Value = serde_json::from_str(&Record { lines: &lines, ..sample() }.to_log_line()).unwrap();
         assert_eq!(line["lines"].as_array().unwrap().len(), 10_000);
         assert_eq!(line["Logs"].as_array().unwrap().len(), LOGS_BYTES_MAX / (LINE_BYTES + 1));
+    }
+
+    #[test]
+    fn an_alarm_of_an_object_is_told_as_one() {
+        let id = crate::domain::object::ObjectNamespaceId::from_bytes([7; 16]).id_from_name("a");
+        let mut record = sample();
+        record.object = Some(ObjectRef { class: "Clock", id, event: ObjectEvent::Alarm });
+        let line: Value = serde_json::from_str(&record.to_log_line()).unwrap();
+        assert_eq!((&line["EventType"], &line["Entrypoint"]), (&json!("alarm"), &json!("Clock")));
+        assert_eq!(line["Event"], json!({ "RayID": "0000000000000007", "ScheduledTimeMs": 1_000 }));
+        assert_eq!((&line["class"], &line["object"]), (&json!("Clock"), &json!(id.to_string())));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::decision::Reason;
 use crate::domain::id::VersionId;
+use crate::domain::object::ObjectId;
 use crate::domain::outcome::{Blame, Outcome};
 
 /// The id of a request's record: what an error response names, so that its line can be found.
@@ -20,6 +21,8 @@ pub struct Record<'a> {
     pub worker: &'a str,
     pub version: Option<VersionRef<'a>>,
     pub reason: Option<Reason>,
+    /// The object that the event was for, if it was for one.
+    pub object: Option<ObjectRef<'a>>,
     pub method: &'a str,
     pub scheme: &'a str,
     pub host: &'a str,
@@ -39,6 +42,21 @@ pub struct Record<'a> {
     pub lines_truncated: bool,
     /// What only a tail asks for, if one listened when the request began.
     pub heard: Option<&'a Heard>,
+}
+
+/// The Durable Object of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct ObjectRef<'a> {
+    pub class: &'a str,
+    pub id: ObjectId,
+    pub event: ObjectEvent,
+}
+
+/// What an object was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectEvent {
+    Fetch,
+    Alarm,
 }
 
 /// A line that the guest printed.
@@ -84,6 +102,12 @@ impl std::fmt::Display for RequestId {
 }
 
 impl Record<'_> {
+    /// Whether it is of an alarm.
+    #[must_use]
+    pub fn is_alarm(&self) -> bool {
+        self.object.is_some_and(|object| object.event == ObjectEvent::Alarm)
+    }
+
     /// The address as the client asked for it.
     #[must_use]
     pub fn url(&self) -> String {
@@ -116,6 +140,7 @@ pub(super) fn sample() -> Record<'static> {
         worker: "hello",
         version: Some(VersionRef { id: VersionId::from_random([1; 16]), number: 1, tag: "v1", message: "the first" }),
         reason: Some(Reason::Random),
+        object: None,
         method: "GET",
         scheme: "http",
         host: "hello.localhost",

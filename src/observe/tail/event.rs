@@ -17,25 +17,18 @@ pub fn of_request(record: &Record<'_>, heard: &Heard) -> String {
         "wallTime": whole_millis(record.wall),
         "cpuTime": whole_millis(record.cpu),
         "truncated": !whole || record.lines_truncated,
-        "executionModel": "stateless",
+        "executionModel": if record.object.is_some() { "durableObject" } else { "stateless" },
         "outcome": record.outcome.as_str(),
         "scriptName": record.worker,
         "scriptVersion": record.version.map(version),
         "scriptTags": [],
         "dispatchNamespace": null,
-        "entrypoint": null,
+        "entrypoint": record.object.map(|object| object.class),
         "diagnosticsChannelEvents": [],
         "exceptions": exceptions(record),
         "logs": logs,
         "eventTimestamp": record.began_ms,
-        "event": {
-            "request": {
-                "url": redact::url(&record.url()),
-                "method": record.method,
-                "headers": headers(heard),
-                "cf": { "httpProtocol": format!("{:?}", heard.protocol), "clientIp": heard.client },
-            },
-        },
+        "event": event_of(record, heard),
         "sluice": {
             "id": record.id.to_string(),
             "versionNumber": record.version.map(|version| version.number),
@@ -44,10 +37,29 @@ pub fn of_request(record: &Record<'_>, heard: &Heard) -> String {
             "depth": record.depth,
         },
     });
-    if let Some(response) = response {
+    if let Some(object) = record.object {
+        event["durableObjectId"] = object.id.to_string().into();
+    }
+    if let Some(response) = response.filter(|_| !record.is_alarm()) {
         event["event"]["response"] = response;
     }
     event.to_string()
+}
+
+/// What happened: a request, or an alarm, which wrangler knows by its time.
+fn event_of(record: &Record<'_>, heard: &Heard) -> Value {
+    if record.is_alarm() {
+        let at = i64::try_from(record.began_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        return json!({ "scheduledTime": at.unwrap_or(jiff::Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string() });
+    }
+    json!({
+        "request": {
+            "url": redact::url(&record.url()),
+            "method": record.method,
+            "headers": headers(heard),
+            "cf": { "httpProtocol": format!("{:?}", heard.protocol), "clientIp": heard.client },
+        },
+    })
 }
 
 /// The notice that events are missing here, or that none are any more.
@@ -96,7 +108,7 @@ fn headers(heard: &Heard) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::domain::outcome::Outcome;
-    use crate::observe::record::sample;
+    use crate::observe::record::{ObjectEvent, ObjectRef, sample};
 
     #[test]
     fn an_event_has_the_shape_that_wrangler_reads() {
@@ -147,5 +159,22 @@ mod tests {
         let (shown, whole) = logs(&Record { lines: &lines, ..sample() });
         assert!(!whole);
         assert_eq!(shown.len(), 15);
+    }
+
+    #[test]
+    fn an_event_of_an_object_names_it_and_an_alarm_has_a_time_in_place_of_a_request() {
+        let id = crate::domain::object::ObjectNamespaceId::from_bytes([7; 16]).id_from_name("a");
+        let heard = Heard { headers: http::HeaderMap::new(), client: None, protocol: http::Version::HTTP_11 };
+        let mut record = sample();
+        record.object = Some(ObjectRef { class: "Clock", id, event: ObjectEvent::Fetch });
+        let event: Value = serde_json::from_str(&of_request(&record, &heard)).unwrap();
+        assert_eq!(
+            (&event["executionModel"], &event["durableObjectId"]),
+            (&json!("durableObject"), &json!(id.to_string()))
+        );
+        assert_eq!(event["event"]["request"]["method"], "GET");
+        record.object = Some(ObjectRef { class: "Clock", id, event: ObjectEvent::Alarm });
+        let event: Value = serde_json::from_str(&of_request(&record, &heard)).unwrap();
+        assert_eq!(event["event"], json!({ "scheduledTime": "1970-01-01T00:00:01.000Z" }));
     }
 }

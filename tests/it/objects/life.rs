@@ -246,8 +246,30 @@ fn objects_make_room_for_others() {
     for n in 0..20 {
         assert_eq!(ledger.tell(&format!("/one-{n}/add")), "1");
     }
-    at_once(12, |n| assert_eq!(ledger.tell(&format!("/many-{n}/add")), "1"));
+    // So many that those who wait for room are more than those who are asked to make some.
+    at_once(100, |n| assert_eq!(ledger.tell(&format!("/many-{n}/add")), "1"));
     for n in 0..20 {
         assert_eq!(ledger.tell(&format!("/one-{n}/add")), "2");
     }
+}
+
+#[test]
+fn who_waits_for_his_turn_for_too_long_is_told_that_the_object_is_overloaded() {
+    let ledger = Ledger::of_02();
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| ledger.ask("/a/sleep?ms=33000").status);
+        until("the object is busy", || {
+            let records = ledger.view("a");
+            (records["live"] == true).then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        let began = now();
+        let reply = ledger.ask("/a/count");
+        assert!(began.elapsed() >= Duration::from_secs(29), "{:?}", began.elapsed());
+        let text = reply.text();
+        assert!(text.contains("Durable Object is overloaded. Requests queued for too long."), "{reply:?}");
+        assert_eq!(busy.join().expect("no panic"), 200);
+    });
+    // It was not begun after all.
+    assert_eq!(ledger.tell("/a/count"), "2");
 }
