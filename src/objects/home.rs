@@ -1,10 +1,10 @@
 //! The one home of an object: the task in which its instance lives, and the way to it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::clock;
 use crate::domain::id::DeploymentId;
@@ -12,6 +12,7 @@ use crate::domain::limits::{OBJECT_QUEUE_MAX, OBJECT_QUEUE_WALL_MAX, PERMIT_WAIT
 use crate::domain::module::GuestKind;
 use crate::domain::object::ClassName;
 use crate::domain::version::Version;
+use crate::engine::engines::Kit;
 use crate::engine::failure::Failure;
 use crate::engine::live::{self, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
 use crate::engine::version_engine::VersionEngine;
@@ -366,7 +367,7 @@ impl Objects {
             return Over::NotOpened(NotOpened::Refused(refusal));
         };
         let room = tokio::select! {
-            room = self.room(&home.engine.kit.objects) => room,
+            room = self.room(&home.engine.kit) => room,
             () = home.object.stop.cancelled() => None,
         };
         let Some(_room) = room else {
@@ -390,10 +391,19 @@ impl Objects {
     }
 
     /// Room for one more object in memory. Those in which nothing happens make room if there is none.
-    async fn room(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(room) = Arc::clone(places).try_acquire_owned() {
+    async fn room(&self, kit: &Kit) -> Option<OwnedSemaphorePermit> {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+
+        if let Ok(room) = Arc::clone(&kit.objects).try_acquire_owned() {
             return Some(room);
         }
+        kit.objects_waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&kit.objects_waiting);
         /// So many are asked to leave at a time: more would start again at once.
         const ASKED: usize = 64;
         let homes = self.cells.iter().filter_map(|cell| cell.present());
@@ -402,7 +412,7 @@ impl Objects {
         for home in quiet.take(ASKED) {
             home.object.make_room();
         }
-        let waiting = tokio::time::timeout(PERMIT_WAIT_MAX, Arc::clone(places).acquire_owned());
+        let waiting = tokio::time::timeout(PERMIT_WAIT_MAX, Arc::clone(&kit.objects).acquire_owned());
         waiting.await.ok()?.ok()
     }
 }
