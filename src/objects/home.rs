@@ -14,7 +14,7 @@ use crate::domain::object::ClassName;
 use crate::domain::version::Version;
 use crate::engine::engines::Kit;
 use crate::engine::failure::Failure;
-use crate::engine::live::{self, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
+use crate::engine::live::{self, Claim, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
 use crate::engine::version_engine::VersionEngine;
 use crate::host::Body;
 use crate::host::call::Call;
@@ -55,32 +55,6 @@ pub struct Home {
     has_room: AtomicBool,
     over: watch::Sender<Option<Over>>,
     pub(super) counts: Arc<Counts>,
-}
-
-/// A request that has its place among an object's events.
-pub struct Fetching {
-    fetched: oneshot::Receiver<Fetched>,
-    begun: Arc<AtomicBool>,
-}
-
-impl Fetching {
-    /// What becomes of it; none if the object ended with it.
-    ///
-    /// # Errors
-    /// It waited for its turn, or the object for something, for too long (`DOL-11`). So a circle of objects that wait for each
-    /// other ends, too.
-    pub async fn outcome(mut self) -> Result<Option<Fetched>, ObjectError> {
-        if let Ok(fetched) = tokio::time::timeout(OBJECT_QUEUE_WALL_MAX, &mut self.fetched).await {
-            return Ok(fetched.ok());
-        }
-        if !self.begun.load(Ordering::SeqCst) {
-            return Err(overloaded("Durable Object is overloaded. Requests queued for too long."));
-        }
-        match tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, self.fetched).await {
-            Ok(fetched) => Ok(fetched.ok()),
-            Err(_) => Err(remote(&Failure::WallTime)),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -167,6 +141,32 @@ impl Cell {
     }
 }
 
+/// A request that has its place among an object's events.
+pub struct Placed {
+    fetched: oneshot::Receiver<Fetched>,
+    claim: Claim,
+}
+
+impl Placed {
+    /// What became of it; nothing, if the object ended with it.
+    ///
+    /// # Errors
+    /// The object has not begun with it for so long that it is not waited for any more, or has no answer to it. Two objects that
+    /// take one event at a time and call each other would wait for ever.
+    pub async fn outcome(mut self) -> Result<Option<Fetched>, ObjectError> {
+        match tokio::time::timeout(OBJECT_QUEUE_WALL_MAX, &mut self.fetched).await {
+            Ok(fetched) => Ok(fetched.ok()),
+            Err(_) if self.claim.take() => {
+                Err(overloaded("Durable Object is overloaded. Requests queued for too long."))
+            }
+            Err(_) => match tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, self.fetched).await {
+                Ok(fetched) => Ok(fetched.ok()),
+                Err(_) => Err(remote(&Failure::WallTime)),
+            },
+        }
+    }
+}
+
 impl Home {
     /// Brings a request to the object.
     ///
@@ -177,15 +177,15 @@ impl Home {
         &self,
         request: http::Request<Body>,
         call: &Arc<Call>,
-    ) -> Result<Fetching, Result<http::Request<Body>, ObjectError>> {
+    ) -> Result<Placed, Result<http::Request<Body>, ObjectError>> {
         if self.slot.queued() >= OBJECT_QUEUE_MAX {
             return Err(Err(overloaded("Durable Object is overloaded. Too many requests queued.")));
         }
         let (reply, fetched) = oneshot::channel();
-        let begun = Arc::<AtomicBool>::default();
-        let event = Event { work: Work::Fetch { request, reply }, call: Arc::clone(call), begun: Arc::clone(&begun) };
+        let claim = Claim::default();
+        let event = Event { work: Work::Fetch { request, reply }, call: Arc::clone(call), claim: claim.clone() };
         match self.slot.put(event) {
-            Ok(()) => Ok(Fetching { fetched, begun }),
+            Ok(()) => Ok(Placed { fetched, claim }),
             Err(Event { work: Work::Fetch { request, .. }, .. }) => Err(Ok(request)),
             Err(Event { work: Work::Alarm { .. }, .. }) => unreachable!("a request was put"),
         }
@@ -195,7 +195,7 @@ impl Home {
     #[must_use]
     pub fn ring(&self, call: &Arc<Call>) -> oneshot::Receiver<Rung> {
         let (reply, rung) = oneshot::channel();
-        let event = Event { work: Work::Alarm { reply }, call: Arc::clone(call), begun: Arc::default() };
+        let event = Event { work: Work::Alarm { reply }, call: Arc::clone(call), claim: Claim::default() };
         if let Err(Event { work: Work::Alarm { reply }, .. }) = self.slot.put(event) {
             let _ = reply.send(Rung::NotBegun);
         }

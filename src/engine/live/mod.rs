@@ -40,7 +40,7 @@ use crate::host::object::{Object, Presence, Reset};
 use crate::host::ports::StoreFault;
 use crate::host::{Body, State};
 
-pub use mailbox::{Mailbox, Slot, mailbox};
+pub use mailbox::{Claim, Mailbox, Slot, mailbox};
 
 /// A component linked as the implementation of object classes.
 pub enum Linked {
@@ -52,18 +52,7 @@ pub enum Linked {
 pub struct Event {
     pub work: Work,
     pub call: Arc<Call>,
-    /// Set when the object begins with it.
-    pub begun: Arc<AtomicBool>,
-}
-
-impl Event {
-    /// Whether nobody waits for it any more.
-    fn is_given_up(&self) -> bool {
-        match &self.work {
-            Work::Fetch { reply, .. } => reply.is_closed(),
-            Work::Alarm { reply } => reply.is_closed(),
-        }
-    }
+    pub claim: Claim,
 }
 
 /// What there is to do. Whoever asked hears nothing if the object dies with it.

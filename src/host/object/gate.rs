@@ -35,7 +35,7 @@ struct State {
     /// an event loop that is polled may take something up at its very end.
     fresh: bool,
     waiting: VecDeque<oneshot::Sender<()>>,
-    /// Whether the object is dead, so that there is nothing to guard.
+    /// Whether there is nothing to guard.
     broken: bool,
 }
 
@@ -155,8 +155,8 @@ impl Gate {
         self.task.wake();
     }
 
-    /// Lets in whatever waits, and all that comes: the object is dead.
-    pub(super) fn open_for_good(&self) {
+    /// Lets in whatever waits, and all that comes: the object is dead, or takes one event after the other anyway.
+    pub fn open_for_good(&self) {
         let mut state = self.state();
         state.broken = true;
         for grant in state.waiting.drain(..) {

@@ -50,7 +50,8 @@ impl durable_objects::Host for State {}
 impl durable_objects::HostNamespace for State {
     fn open(&mut self, binding: String) -> wasmtime::Result<Result<Resource<Namespace>, String>> {
         let Some(bound) = self.environment.object(&binding) else {
-            let names: Vec<String> = self.environment.object_names().map(|name| format!("`{name}`")).collect();
+            let mut names: Vec<String> = self.environment.object_names().map(|name| format!("`{name}`")).collect();
+            names.sort_unstable();
             let there =
                 if names.is_empty() { "there is none".to_owned() } else { format!("there are {}", names.join(", ")) };
             return Ok(Err(format!("no Durable Object binding is named `{binding}`; {there}")));

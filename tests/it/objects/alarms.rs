@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::harness::until;
 use crate::objects::{Ledger, at_once, ledger_upload};
 
+/// Milliseconds until an alarm that traps: the answer to whoever sets it has left by then, and is not broken off.
+const SOON: u64 = 300;
+
 /// One run, as the object noted it: which retry it was, whether it was one, when it ran, and which alarm was set then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Run {
@@ -142,7 +145,7 @@ fn an_alarm_that_fails_rings_again_later_and_later() {
 fn a_trap_in_an_alarm_counts_as_a_failure() {
     for ledger in [Ledger::start(), Ledger::of_02()] {
         ledger.tell("/a/alarm-mode?trap=1");
-        set(&ledger, "a", 0);
+        set(&ledger, "a", SOON);
         let all = until_rung(&ledger, "a", 2);
         assert_eq!((all[0].retries, all[1].retries, all[1].is_retry), (0, 1, true), "{all:?}");
         assert!(all[1].at_ms - all[0].at_ms >= 2_000, "{all:?}");
@@ -154,10 +157,10 @@ fn a_trap_in_an_alarm_counts_as_a_failure() {
 fn what_a_run_wrote_that_trapped_before_it_was_durable_is_gone() {
     let ledger = Ledger::start();
     ledger.tell("/a/alarm-mode?trap-unsynced=1");
-    set(&ledger, "a", 0);
+    let first = set(&ledger, "a", SOON);
     until("the retry", || {
         let alarm = ledger.ask("/a/alarm-get").text().trim().parse::<u64>().ok()?;
-        (alarm > now_ms()).then_some(())
+        (alarm > first).then_some(())
     });
     assert_eq!(runs(&ledger, "a"), []);
 }
@@ -167,7 +170,7 @@ fn an_alarm_set_during_a_run_rings_instead_of_the_retry() {
     let ledger = Ledger::start();
     for (object, mode) in [("well", "reset=200"), ("fails", "reset=200&fail=1"), ("traps", "reset=200&trap=1")] {
         ledger.tell(&format!("/{object}/alarm-mode?{mode}"));
-        set(&ledger, object, 0);
+        set(&ledger, object, SOON);
         let all = until_rung(&ledger, object, 2);
         // It is another alarm: no retry, and at its own time.
         assert_eq!((all[1].retries, all[1].is_retry), (0, false), "{object}: {all:?}");
