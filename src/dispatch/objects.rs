@@ -97,8 +97,8 @@ impl Dispatcher {
         for _ in 0..OBJECT_DELIVERIES_MAX {
             let home = self.objects.home(target).await?;
             let call = open.account_at(&home, ObjectEvent::Fetch, &lineage);
-            let fetched = match home.fetch(request, &call) {
-                Ok(fetched) => fetched,
+            let event = match home.fetch(request, &call) {
+                Ok(event) => event,
                 Err(Ok(back)) => {
                     request = back;
                     continue;
@@ -108,7 +108,7 @@ impl Dispatcher {
             if let Some(placed) = placed.take() {
                 let _ = placed.send(());
             }
-            match fetched.outcome().await? {
+            match event.outcome().await? {
                 Some(Fetched::Answered(answer)) => {
                     home.note_progress();
                     return answer.map_err(|failure| {

@@ -35,6 +35,8 @@ pub struct Kit {
     pub slots: Arc<Semaphore>,
     /// One permit for each object that the pool can hold beside those.
     pub objects: Arc<Semaphore>,
+    /// Objects that wait for one of them; while there are any, objects in which nothing happens leave.
+    pub objects_waiting: AtomicUsize,
     /// Requests that wait for a slot; while there are any, idle instances are given up.
     pub waiting: AtomicUsize,
 }
@@ -99,7 +101,15 @@ impl Kit {
         host::link(&mut linker, kind)?;
         let slots = Arc::new(Semaphore::new(settings.instances as usize));
         let objects = Arc::new(Semaphore::new(objects_of(kind, settings) as usize));
-        Ok(Self { kind, engine, linker, slots, objects, waiting: AtomicUsize::new(0) })
+        Ok(Self {
+            kind,
+            engine,
+            linker,
+            slots,
+            objects,
+            objects_waiting: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+        })
     }
 }
 

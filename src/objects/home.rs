@@ -1,10 +1,10 @@
 //! The one home of an object: the task in which its instance lives, and the way to it.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::clock;
 use crate::domain::id::DeploymentId;
@@ -12,8 +12,9 @@ use crate::domain::limits::{OBJECT_QUEUE_MAX, OBJECT_QUEUE_WALL_MAX, PERMIT_WAIT
 use crate::domain::module::GuestKind;
 use crate::domain::object::ClassName;
 use crate::domain::version::Version;
+use crate::engine::engines::Kit;
 use crate::engine::failure::Failure;
-use crate::engine::live::{self, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
+use crate::engine::live::{self, Claim, Event, Fetched, Keeping, Mailbox, NotOpened, Rung, Work};
 use crate::engine::version_engine::VersionEngine;
 use crate::host::Body;
 use crate::host::call::Call;
@@ -54,32 +55,6 @@ pub struct Home {
     has_room: AtomicBool,
     over: watch::Sender<Option<Over>>,
     pub(super) counts: Arc<Counts>,
-}
-
-/// A request that has its place among an object's events.
-pub struct Fetching {
-    fetched: oneshot::Receiver<Fetched>,
-    begun: Arc<AtomicBool>,
-}
-
-impl Fetching {
-    /// What becomes of it; none if the object ended with it.
-    ///
-    /// # Errors
-    /// It waited for its turn, or the object for something, for too long (`DOL-11`). So a circle of objects that wait for each
-    /// other ends, too.
-    pub async fn outcome(mut self) -> Result<Option<Fetched>, ObjectError> {
-        if let Ok(fetched) = tokio::time::timeout(OBJECT_QUEUE_WALL_MAX, &mut self.fetched).await {
-            return Ok(fetched.ok());
-        }
-        if !self.begun.load(Ordering::SeqCst) {
-            return Err(overloaded("Durable Object is overloaded. Requests queued for too long."));
-        }
-        match tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, self.fetched).await {
-            Ok(fetched) => Ok(fetched.ok()),
-            Err(_) => Err(remote(&Failure::WallTime)),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +141,32 @@ impl Cell {
     }
 }
 
+/// A request that has its place among an object's events.
+pub struct Placed {
+    fetched: oneshot::Receiver<Fetched>,
+    claim: Claim,
+}
+
+impl Placed {
+    /// What became of it; nothing, if the object ended with it.
+    ///
+    /// # Errors
+    /// The object has not begun with it for so long that it is not waited for any more, or has no answer to it. Two objects that
+    /// take one event at a time and call each other would wait for ever.
+    pub async fn outcome(mut self) -> Result<Option<Fetched>, ObjectError> {
+        match tokio::time::timeout(OBJECT_QUEUE_WALL_MAX, &mut self.fetched).await {
+            Ok(fetched) => Ok(fetched.ok()),
+            Err(_) if self.claim.take() => {
+                Err(overloaded("Durable Object is overloaded. Requests queued for too long."))
+            }
+            Err(_) => match tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, self.fetched).await {
+                Ok(fetched) => Ok(fetched.ok()),
+                Err(_) => Err(remote(&Failure::WallTime)),
+            },
+        }
+    }
+}
+
 impl Home {
     /// Brings a request to the object.
     ///
@@ -176,15 +177,15 @@ impl Home {
         &self,
         request: http::Request<Body>,
         call: &Arc<Call>,
-    ) -> Result<Fetching, Result<http::Request<Body>, ObjectError>> {
+    ) -> Result<Placed, Result<http::Request<Body>, ObjectError>> {
         if self.slot.queued() >= OBJECT_QUEUE_MAX {
             return Err(Err(overloaded("Durable Object is overloaded. Too many requests queued.")));
         }
         let (reply, fetched) = oneshot::channel();
-        let begun = Arc::<AtomicBool>::default();
-        let event = Event { work: Work::Fetch { request, reply }, call: Arc::clone(call), begun: Arc::clone(&begun) };
+        let claim = Claim::default();
+        let event = Event { work: Work::Fetch { request, reply }, call: Arc::clone(call), claim: claim.clone() };
         match self.slot.put(event) {
-            Ok(()) => Ok(Fetching { fetched, begun }),
+            Ok(()) => Ok(Placed { fetched, claim }),
             Err(Event { work: Work::Fetch { request, .. }, .. }) => Err(Ok(request)),
             Err(Event { work: Work::Alarm { .. }, .. }) => unreachable!("a request was put"),
         }
@@ -194,7 +195,7 @@ impl Home {
     #[must_use]
     pub fn ring(&self, call: &Arc<Call>) -> oneshot::Receiver<Rung> {
         let (reply, rung) = oneshot::channel();
-        let event = Event { work: Work::Alarm { reply }, call: Arc::clone(call), begun: Arc::default() };
+        let event = Event { work: Work::Alarm { reply }, call: Arc::clone(call), claim: Claim::default() };
         if let Err(Event { work: Work::Alarm { reply }, .. }) = self.slot.put(event) {
             let _ = reply.send(Rung::NotBegun);
         }
@@ -366,7 +367,7 @@ impl Objects {
             return Over::NotOpened(NotOpened::Refused(refusal));
         };
         let room = tokio::select! {
-            room = self.room(&home.engine.kit.objects) => room,
+            room = self.room(&home.engine.kit) => room,
             () = home.object.stop.cancelled() => None,
         };
         let Some(_room) = room else {
@@ -390,10 +391,19 @@ impl Objects {
     }
 
     /// Room for one more object in memory. Those in which nothing happens make room if there is none.
-    async fn room(&self, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-        if let Ok(room) = Arc::clone(places).try_acquire_owned() {
+    async fn room(&self, kit: &Kit) -> Option<OwnedSemaphorePermit> {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+
+        if let Ok(room) = Arc::clone(&kit.objects).try_acquire_owned() {
             return Some(room);
         }
+        kit.objects_waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&kit.objects_waiting);
         /// So many are asked to leave at a time: more would start again at once.
         const ASKED: usize = 64;
         let homes = self.cells.iter().filter_map(|cell| cell.present());
@@ -402,7 +412,7 @@ impl Objects {
         for home in quiet.take(ASKED) {
             home.object.make_room();
         }
-        let waiting = tokio::time::timeout(PERMIT_WAIT_MAX, Arc::clone(places).acquire_owned());
+        let waiting = tokio::time::timeout(PERMIT_WAIT_MAX, Arc::clone(&kit.objects).acquire_owned());
         waiting.await.ok()?.ok()
     }
 }

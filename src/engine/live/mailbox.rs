@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt as _;
@@ -24,6 +24,18 @@ pub struct Mailbox {
 pub struct Slot {
     events: mpsc::UnboundedSender<Event>,
     pub(super) queued: Arc<AtomicUsize>,
+}
+
+/// Whose an event is: the object's that begins with it, or its caller's who has waited for too long. Whoever is first.
+#[derive(Debug, Clone, Default)]
+pub struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// True for the first who asks.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
 }
 
 /// A mailbox, and where events for it are put.
@@ -83,24 +95,17 @@ impl Mailbox {
                 Poll::Pending => break false,
             }
         };
-        // What nobody waits for any more is not begun.
-        while let Some((_, event)) = self.waiting.front()
-            && event.is_given_up()
-        {
-            self.queued.fetch_sub(1, Ordering::SeqCst);
-            self.waiting.pop_front();
-        }
-        match self.waiting.front_mut() {
-            Some((ticket, event)) => {
-                if ticket.poll_unpin(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                event.begun.store(true, Ordering::SeqCst);
-                self.queued.fetch_sub(1, Ordering::SeqCst);
-                Poll::Ready(self.waiting.pop_front().map(|(_, event)| event))
+        while let Some((ticket, _)) = self.waiting.front_mut() {
+            if ticket.poll_unpin(cx).is_pending() {
+                return Poll::Pending;
             }
-            None if closed => Poll::Ready(None),
-            None => Poll::Pending,
+            self.queued.fetch_sub(1, Ordering::SeqCst);
+            let event = self.waiting.pop_front().map(|(_, event)| event);
+            // One whose caller waits no more is passed over: he was told that it never began.
+            if event.as_ref().is_some_and(|event| event.claim.take()) {
+                return Poll::Ready(event);
+            }
         }
+        if closed { Poll::Ready(None) } else { Poll::Pending }
     }
 }

@@ -26,6 +26,7 @@ use wasmtime::{Store, UpdateDeadline};
 use crate::clock::Clock;
 use crate::domain::alarm::Failed;
 use crate::domain::limits::{OBJECT_BACKGROUND_IDLE, OBJECT_OPEN_WALL_MAX};
+use crate::engine::engines::Kit;
 use crate::engine::failure::{self, Failure};
 use crate::engine::live::accounts::Accounts;
 use crate::engine::metered::{CpuExceeded, Metered};
@@ -39,7 +40,7 @@ use crate::host::object::{Object, Presence, Reset};
 use crate::host::ports::StoreFault;
 use crate::host::{Body, State};
 
-pub use mailbox::{Mailbox, Slot, mailbox};
+pub use mailbox::{Claim, Mailbox, Slot, mailbox};
 
 /// A component linked as the implementation of object classes.
 pub enum Linked {
@@ -51,18 +52,7 @@ pub enum Linked {
 pub struct Event {
     pub work: Work,
     pub call: Arc<Call>,
-    /// Set when the object begins with it.
-    pub begun: Arc<AtomicBool>,
-}
-
-impl Event {
-    /// Whether nobody waits for it any more.
-    fn is_given_up(&self) -> bool {
-        match &self.work {
-            Work::Fetch { reply, .. } => reply.is_closed(),
-            Work::Alarm { reply } => reply.is_closed(),
-        }
-    }
+    pub claim: Claim,
 }
 
 /// What there is to do. Whoever asked hears nothing if the object dies with it.
@@ -126,7 +116,7 @@ impl VersionEngine {
         let meter = Arc::clone(&store.data().meter);
         let _ = accounts.meter.set(Arc::clone(&meter));
         let opened = AtomicBool::new(false);
-        let life = Life { object, accounts: &accounts, keeping, opened: &opened };
+        let life = Life { object, kit: &self.kit, accounts: &accounts, keeping, opened: &opened };
         let queued = Arc::clone(&mailbox.queued);
         let is_quiet = || queued.load(Ordering::SeqCst) == 0;
         let ended = match linked {
@@ -207,6 +197,7 @@ enum Death {
 #[derive(Clone, Copy)]
 struct Life<'a> {
     object: &'a Arc<Object>,
+    kit: &'a Kit,
     accounts: &'a Arc<Accounts>,
     keeping: &'a Keeping,
     opened: &'a AtomicBool,
@@ -306,7 +297,7 @@ impl Life<'_> {
 
     /// How long a quiet object stays.
     fn patience(&self) -> Duration {
-        if self.object.is_unwanted() {
+        if self.object.is_unwanted() || self.kit.objects_waiting.load(Ordering::Relaxed) > 0 {
             Duration::ZERO
         } else if self.object.has_background() {
             self.keeping.idle.max(OBJECT_BACKGROUND_IDLE)
