@@ -337,7 +337,7 @@ fn what_is_not_offered_is_refused_with_what_to_do_instead() {
     let objects = "[[durable_objects.bindings]]\nname = \"COUNTER\"\nclass_name = \"Counter\"\n[[migrations]]\ntag = \"v1\"\nnew_sqlite_classes = [\"Counter\"]\n";
     project.write("wrangler.toml", &format!("{CONFIG}{objects}"));
     says(&project.wrangler_fails(&["versions", "upload"]), &["migration"]);
-    says(&project.wrangler_fails(&["deploy"]), &["10021", "Durable Objects are not offered yet"]);
+    says(&project.wrangler_fails(&["deploy"]), &["10070", "the component exports neither"]);
 
     // What is no Wasm worker.
     let config = |main: &str, more: &str| {
