@@ -28,6 +28,24 @@ fn the_counter_counts_and_says_which_versions_did_it() {
 }
 
 #[test]
+fn an_object_in_javascript_counts_as_well() {
+    let artefact = example("counter-js");
+    if !artefact.exists() {
+        println!("skipped: counter-js is not built; `guest-examples/build.sh counter-js` does it where npm is");
+        return;
+    }
+    let node = Node::with_artifacts_kept(&[]);
+    node.deploy_module("counter", &artefact, upload(&[("COUNTER", "Counter")]).tagged("v1"));
+    let add = |name: &str| node.request("POST", "counter", &format!("/{name}/increment"), &[], b"").text();
+    assert_eq!(add("a"), "counter a = 1 (object on v1, worker on v1) (up: 1 calls)\n");
+    assert_eq!(add("a"), "counter a = 2 (object on v1, worker on v1) (up: 2 calls)\n");
+    assert_eq!(add("b"), "counter b = 1 (object on v1, worker on v1) (up: 1 calls)\n");
+    let path = "/scripts/counter/objects/Counter/a/reset?by=name";
+    assert_eq!(node.api("POST", path, &json!(null))["was_live"], true);
+    assert_eq!(node.get("counter", "/a").text(), "counter a = 2 (object on v1, worker on v1) (up: 1 calls)\n");
+}
+
+#[test]
 fn those_who_listen_to_a_room_hear_what_is_said_in_it_and_the_lobby_counts() {
     let node = Node::start();
     node.deploy_module("chat", &example("chat-room"), upload(&[("ROOM", "Room"), ("LOBBY", "Lobby")]));
