@@ -39,17 +39,18 @@ done
 origin=http://$(sed 's/.*"control":"\([^"]*\)".*/\1/' "$folder/data/addresses.json")
 token=$(cat "$folder/data/token")
 
-# A worker and a KV namespace to call things on: half of the calls would end at "there is no such thing" otherwise.
+# A worker with a class of objects, and a KV namespace, to call things on: half of the calls would end at "there is no such thing" otherwise.
 account=$origin/client/v4/accounts/local
 scripts=$account/workers/scripts
 id_of() { sed 's/.*"id":"\([^"]*\)".*/\1/'; }
 module='(component (core module $m (func (export "f"))) (core instance (instantiate $m)))'
 printf '%s' "$module" >"$folder/worker.wat"
-example=guest-examples/dist/hello.wasm
-[[ -f $example ]] || example=$folder/worker.wat
+example=guest-examples/dist/counter.wasm
+metadata='{"main_module":"worker.wasm","migrations":{"new_tag":"v1","steps":[{"new_sqlite_classes":["Counter"]}]}}'
+[[ -f $example ]] || { example=$folder/worker.wat metadata='{"main_module":"worker.wasm"}'; }
 for name in a hello; do
     curl -sS -o /dev/null -X PUT -H "Authorization: Bearer $token" "$scripts/$name" \
-        -F 'metadata={"main_module":"worker.wasm"};type=application/json' -F "worker.wasm=@$example;type=application/wasm"
+        -F "metadata=$metadata;type=application/json" -F "worker.wasm=@$example;type=application/wasm"
 done
 
 namespace=$(curl -sS -H "Authorization: Bearer $token" "$account/storage/kv/namespaces" -d '{"title":"known"}' | id_of)
@@ -64,7 +65,8 @@ run() {
         --max-time "$seconds" --continue-on-failure --generation-database none --no-color "${@:2}"
 }
 status=0
-printf '[parameters]\n"path.name" = "hello"\n"path.namespace" = "%s"\n' "$namespace" >"$folder/known.toml"
+printf '[parameters]\n"path.name" = "hello"\n"path.namespace" = "%s"\n"path.class" = "Counter"\n"query.by" = "name"\n' \
+    "$namespace" >"$folder/known.toml"
 : >"$folder/any.toml"
 echo "== calls on a worker and a namespace that are there"
 run "$folder/known.toml" --exclude-operation-id deleteWorker --exclude-operation-id deleteService \
