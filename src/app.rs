@@ -24,6 +24,7 @@ use crate::engine::engines::{self, Engines};
 use crate::engine::fleet::{Fleet, ModuleSource};
 use crate::engine::prove::Prover;
 use crate::host::outbound::{Outbound, Policy};
+use crate::ingress::crew::Crew;
 use crate::ingress::listener;
 use crate::ingress::respond;
 use crate::ingress::serve::{Door, Overrides, VersionHeader};
@@ -97,6 +98,8 @@ pub enum Error {
     Catalog(#[source] catalog::Error),
     #[error("cannot make the engines: {0}")]
     Engines(String),
+    #[error("cannot start the threads that serve clients")]
+    Threads(#[source] io::Error),
 }
 
 /// A node that serves.
@@ -246,7 +249,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     write_addresses(&addresses_file, data, control)?;
 
     let (stop_data, stop_control) = (CancellationToken::new(), CancellationToken::new());
-    let serving = tokio::spawn(listener::run(data_listener, Arc::new(door), stop_data.clone(), settings.drain));
+    let crew = Arc::new(Crew::start().map_err(Error::Threads)?);
+    let serving = tokio::spawn(listener::run(data_listener, Arc::new(door), crew, stop_data.clone(), settings.drain));
     let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));

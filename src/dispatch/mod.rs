@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use http::HeaderName;
 use http_body::{Body as _, Frame, SizeHint};
 
 use crate::catalog::{Catalog, WorkerView};
@@ -36,9 +37,9 @@ use crate::observe::Observer;
 use crate::observe::record::RequestId;
 
 /// The header with a version key (`SEL-3`).
-pub const KEY_HEADER: &str = "cloudflare-workers-version-key";
+pub const KEY_HEADER: HeaderName = HeaderName::from_static("cloudflare-workers-version-key");
 /// The header with overrides (`SEL-10`).
-pub const OVERRIDES_HEADER: &str = "cloudflare-workers-version-overrides";
+pub const OVERRIDES_HEADER: HeaderName = HeaderName::from_static("cloudflare-workers-version-overrides");
 
 /// Which version an event wants.
 #[derive(Debug, Clone, Copy)]
@@ -175,7 +176,7 @@ fn choose(worker: &WorkerView, wanted: Wanted, headers: &http::HeaderMap) -> Res
             let deployment = worker.active.as_ref().ok_or_else(|| Error::NotDeployed(worker.name.clone()))?;
             let wish = Wish {
                 overriding: overriding(headers, &worker.name),
-                key: headers.get(KEY_HEADER).map(http::HeaderValue::as_bytes),
+                key: headers.get(&KEY_HEADER).map(http::HeaderValue::as_bytes),
             };
             decide(&worker.name, &deployment.split, &deployment.allotment, wish, || fastrand::u64(..))
         }
@@ -190,7 +191,7 @@ fn choose(worker: &WorkerView, wanted: Wanted, headers: &http::HeaderMap) -> Res
 /// Whatever is wrong with it, the request is routed as if it were not there (`SEL-11`).
 #[must_use]
 pub fn overriding(headers: &http::HeaderMap, worker: &WorkerName) -> Option<VersionId> {
-    let mut lines = headers.get_all(OVERRIDES_HEADER).iter();
+    let mut lines = headers.get_all(&OVERRIDES_HEADER).iter();
     let first = lines.next()?;
     let mut joined = first.as_bytes().to_vec();
     for line in lines {

@@ -1,7 +1,7 @@
 //! The wasmtime engines of the process and their settings; each choice was measured, and says its reason.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -10,6 +10,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, Po
 
 use crate::domain::limits;
 use crate::domain::module::GuestKind;
+use crate::engine::bounds::Bounds;
 use crate::host::{self, State};
 
 /// How often running guests are looked at: the grain of CPU limits, and the longest that one guest holds a thread.
@@ -46,6 +47,8 @@ pub struct Engines {
     pub settings: Settings,
     pub wasi02: Arc<Kit>,
     pub wasi03: Arc<Kit>,
+    /// For light 0.2 guests; made when the first is found.
+    checked: Arc<OnceLock<Arc<Kit>>>,
     ticking: Arc<AtomicBool>,
 }
 
@@ -65,17 +68,19 @@ impl Engines {
     /// # Errors
     /// If the machine cannot give the address space that the pools reserve.
     pub fn new(settings: Settings) -> wasmtime::Result<Self> {
-        let wasi02 = Arc::new(Kit::new(GuestKind::Wasi02, settings)?);
-        let wasi03 = Arc::new(Kit::new(GuestKind::Wasi03, settings)?);
+        let wasi02 = Arc::new(Kit::new(GuestKind::Wasi02, settings, Bounds::Guarded)?);
+        let wasi03 = Arc::new(Kit::new(GuestKind::Wasi03, settings, Bounds::Guarded)?);
+        let checked = Arc::new(OnceLock::<Arc<Kit>>::new());
         let ticking = Arc::new(AtomicBool::new(true));
         let (engines, go_on) = ([wasi02.engine.clone(), wasi03.engine.clone()], Arc::clone(&ticking));
+        let late = Arc::clone(&checked);
         std::thread::Builder::new().name("epoch".into()).spawn(move || {
             while go_on.load(Ordering::Relaxed) {
                 std::thread::sleep(TICK);
-                engines.iter().for_each(Engine::increment_epoch);
+                engines.iter().chain(late.get().map(|kit| &kit.engine)).for_each(Engine::increment_epoch);
             }
         })?;
-        Ok(Self { settings, wasi02, wasi03, ticking })
+        Ok(Self { settings, wasi02, wasi03, checked, ticking })
     }
 
     /// The engine's kit for one kind of guest.
@@ -86,6 +91,18 @@ impl Engines {
             GuestKind::Wasi03 => &self.wasi03,
         }
     }
+
+    /// The kit for light 0.2 guests, made with the first of them: its pool takes address space and some milliseconds.
+    ///
+    /// # Errors
+    /// If the machine cannot give the address space.
+    pub fn checked(&self) -> wasmtime::Result<&Arc<Kit>> {
+        if let Some(kit) = self.checked.get() {
+            return Ok(kit);
+        }
+        let kit = Kit::new(GuestKind::Wasi02, Settings { objects: 0, ..self.settings }, Bounds::Checked)?;
+        Ok(self.checked.get_or_init(|| Arc::new(kit)))
+    }
 }
 
 impl Drop for Engines {
@@ -95,8 +112,8 @@ impl Drop for Engines {
 }
 
 impl Kit {
-    fn new(kind: GuestKind, settings: Settings) -> wasmtime::Result<Self> {
-        let engine = Engine::new(&config(kind, settings))?;
+    fn new(kind: GuestKind, settings: Settings, bounds: Bounds) -> wasmtime::Result<Self> {
+        let engine = Engine::new(&config(kind, settings, bounds))?;
         let mut linker = Linker::new(&engine);
         host::link(&mut linker, kind)?;
         let slots = Arc::new(Semaphore::new(settings.instances as usize));
@@ -117,6 +134,8 @@ impl Kit {
 const CORE_INSTANCES_PER_COMPONENT: u32 = 40;
 const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 20;
+/// Elements of a table: ten times what a JavaScript engine has.
+const TABLE_ELEMENTS: usize = 100_000;
 /// Objects are many, and address space has an end: what most components have, and one to spare.
 const MEMORIES_PER_OBJECT: u32 = 2;
 
@@ -129,7 +148,7 @@ fn objects_of(kind: GuestKind, settings: Settings) -> u32 {
     }
 }
 
-fn config(kind: GuestKind, settings: Settings) -> Config {
+fn config(kind: GuestKind, settings: Settings, bounds: Bounds) -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.epoch_interruption(true);
@@ -144,6 +163,11 @@ fn config(kind: GuestKind, settings: Settings) -> Config {
     if is_packed {
         config.memory_reservation(settings.guest_memory_bytes);
         config.memory_guard_size(64 * 1024);
+    }
+    if bounds == Bounds::Checked {
+        config.signals_based_traps(false);
+        config.memory_reservation(settings.guest_memory_bytes);
+        config.memory_guard_size(0);
     }
 
     let (instances, objects) = (settings.instances, objects_of(kind, settings));
@@ -163,11 +187,12 @@ fn config(kind: GuestKind, settings: Settings) -> Config {
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_component_instance_size(4 * 1024 * 1024)
         .max_core_instance_size(4 * 1024 * 1024)
-        .table_elements(100_000)
+        .table_elements(TABLE_ELEMENTS)
         .max_memory_size(usize::try_from(settings.guest_memory_bytes).unwrap_or(usize::MAX))
         // Fresh instances are kernel work: pages that stay resident are zeroed by us instead of unmapped and faulted in again.
         .linear_memory_keep_resident(1024 * 1024)
-        .table_keep_resident(64 * 1024)
+        // A JavaScript engine's table fills a good part of this.
+        .table_keep_resident(TABLE_ELEMENTS * size_of::<usize>())
         .pagemap_scan(Enabled::Auto)
         // Versions in use whose memory images stay mapped to a slot.
         .max_unused_warm_slots(256);

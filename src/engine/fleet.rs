@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,8 +16,9 @@ use crate::domain::id::{VersionId, WorkerName};
 use crate::domain::module::{DURABLE_OBJECT_EXPORTS, GuestKind, ModuleDigest};
 use crate::domain::version::Version;
 use crate::engine::artifacts::Artifacts;
+use crate::engine::bounds::Checked;
 use crate::engine::compile;
-use crate::engine::engines::Engines;
+use crate::engine::engines::{Engines, Kit};
 use crate::engine::failure::Failure;
 use crate::engine::live;
 use crate::engine::version_engine::{Handler, Linked, VersionEngine};
@@ -56,6 +57,8 @@ pub struct Fleet {
     /// Linked components by digest: versions that share their bytes share their code.
     linked: Mutex<HashMap<ModuleDigest, Weak<Linked>>>,
     sweeps: std::sync::atomic::AtomicU64,
+    /// Whether a light version is being compiled a second time: one after the other, beside what is served.
+    checking: AtomicBool,
 }
 
 type Slot = OnceCell<Arc<VersionEngine>>;
@@ -82,6 +85,7 @@ impl Fleet {
             changing: Mutex::default(),
             linked: Mutex::default(),
             sweeps: std::sync::atomic::AtomicU64::new(0),
+            checking: AtomicBool::new(false),
         };
         Arc::new(fleet)
     }
@@ -136,21 +140,7 @@ impl Fleet {
             return Ok(linked);
         }
         let kit = Arc::clone(self.engines.kit(kind));
-        let (artifacts, path) = (self.artifacts.clone(), self.modules.path(digest));
-        // Compiling takes a core for a while, and mapping reads a file: neither belongs on a thread that serves others.
-        let loading = tokio::task::spawn_blocking(move || -> Result<Component, String> {
-            if let Some(component) = artifacts.load(&kit.engine, digest, kind) {
-                return Ok(component);
-            }
-            let bytes = std::fs::read(&path)
-                .map_err(|error| format!("cannot read the module `{}`: {error}", path.display()))?;
-            let inspected = compile::inspect(&bytes).map_err(|refusal| refusal.message)?;
-            let component = Component::new(&kit.engine, &inspected.component).map_err(|error| format!("{error:#}"))?;
-            artifacts.store(&kit.engine, digest, kind, &component);
-            Ok(component)
-        });
-        let component =
-            loading.await.map_err(|error| Failure::NotReady(error.to_string()))?.map_err(Failure::NotReady)?;
+        let component = self.load(move || Ok(kit), digest).await.map_err(Failure::NotReady)?.0;
         let linked = self.pre_instantiate(&component, kind).map_err(|error| Failure::NotReady(format!("{error:#}")))?;
         let mut all = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = shared(&all) {
@@ -159,6 +149,41 @@ impl Fleet {
         all.retain(|_, linked| linked.strong_count() > 0);
         all.insert(digest, Arc::downgrade(&linked));
         Ok(linked)
+    }
+
+    /// A module's component in the engine of a kit, mapped, else compiled. Either takes a core for a while or reads a file:
+    /// neither belongs on a thread that serves others, nor does making an engine.
+    async fn load(
+        &self,
+        kit: impl FnOnce() -> Result<Arc<Kit>, String> + Send + 'static,
+        digest: ModuleDigest,
+    ) -> Result<(Component, Arc<Kit>), String> {
+        let (artifacts, path) = (self.artifacts.clone(), self.modules.path(digest));
+        let loading = tokio::task::spawn_blocking(move || {
+            let kit = kit()?;
+            if let Some(component) = artifacts.load(&kit.engine, digest, kit.kind) {
+                return Ok((component, kit));
+            }
+            let bytes = std::fs::read(&path)
+                .map_err(|error| format!("cannot read the module `{}`: {error}", path.display()))?;
+            let inspected = compile::inspect(&bytes).map_err(|refusal| refusal.message)?;
+            let component = Component::new(&kit.engine, &inspected.component).map_err(|error| format!("{error:#}"))?;
+            artifacts.store(&kit.engine, digest, kit.kind, &component);
+            Ok((component, kit))
+        });
+        loading.await.map_err(|error| error.to_string())?
+    }
+
+    /// Compiles a light version a second time, with checks, and lets its next instances have that code.
+    async fn compile_checked(&self, engine: Arc<VersionEngine>) -> Result<(), String> {
+        let (engines, digest) = (Arc::clone(&self.engines), engine.version.module.digest);
+        let kit = move || engines.checked().cloned().map_err(|error| format!("{error:#}"));
+        let (component, kit) = self.load(kit, digest).await?;
+        let pre = kit.linker.instantiate_pre(&component).and_then(p2::bindings::ProxyPre::new);
+        let pre = pre.map_err(|error| format!("{error:#}"))?;
+        let _ = engine.linked.checked.set(Checked { pre, kit });
+        tracing::info!(version = %engine.version.id, "the version computes little: its instances do without guard pages");
+        Ok(())
     }
 
     /// Links a component of a known kind.
@@ -180,7 +205,7 @@ impl Fleet {
             GuestKind::Wasi02 => Handler::Wasi02(p2::bindings::ProxyPre::new(pre)?),
             GuestKind::Wasi03 => Handler::Wasi03(p3::bindings::ServicePre::new(pre)?),
         };
-        Ok(Arc::new(Linked { handler, objects }))
+        Ok(Arc::new(Linked { handler, objects, checked: OnceLock::new() }))
     }
 
     /// Forgets a version: it is made ready again when it is next needed.
@@ -219,21 +244,37 @@ impl Fleet {
         loop {
             tokio::time::sleep(SWEEP).await;
             let Some(fleet) = fleet.upgrade() else { return Ok(()) };
-            fleet.sweep();
+            if let Some(light) = fleet.sweep()
+                && !fleet.checking.swap(true, Ordering::Relaxed)
+            {
+                tokio::spawn(async move {
+                    match fleet.compile_checked(light).await {
+                        Ok(()) => fleet.checking.store(false, Ordering::Relaxed),
+                        // Nothing is lost but speed; what failed once is not tried again and again.
+                        Err(error) => tracing::warn!(error, "light versions keep their guard pages"),
+                    }
+                });
+            }
         }
     }
 
-    fn sweep(&self) {
+    /// Returns a light version whose code with checks has still to be made, if there is one.
+    fn sweep(&self) -> Option<Arc<VersionEngine>> {
         let now = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
         let unused = |engine: &VersionEngine| now.saturating_sub(engine.last_used.load(Ordering::Relaxed));
+        let mut light = None;
         for engine in self.ready.load().values().filter_map(|slot| slot.get()) {
             if engine.under_pressure() || unused(engine) >= IDLE_AFTER_SWEEPS {
                 engine.drop_idle();
+            }
+            if engine.bounds.review() && engine.linked.checked.get().is_none() {
+                light = Some(Arc::clone(engine));
             }
         }
         // A version that only its engine still holds was deleted.
         let gone =
             |engine: &VersionEngine| Arc::strong_count(&engine.version) == 1 || unused(engine) >= RETIRED_AFTER_SWEEPS;
         self.retire_all(|_, slot| slot.get().is_some_and(|engine| gone(engine)));
+        light
     }
 }

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -45,6 +46,8 @@ enum Spread {
 struct Lane {
     jobs: mpsc::UnboundedSender<Job>,
     shared: Arc<Shared>,
+    /// Where it was opened, and mostly runs.
+    thread: ThreadId,
 }
 
 /// What a lane's task and its callers share.
@@ -118,7 +121,7 @@ impl Lanes {
         if let Some(place) = engine.place_now() {
             return Ok(self.open(engine, depth, place));
         }
-        let mut place = std::pin::pin!(engine.place());
+        let mut place = std::pin::pin!(engine.place(&engine.kit));
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             // Before looking: a seat that is given up between the two must not go unnoticed.
@@ -133,20 +136,26 @@ impl Lanes {
         }
     }
 
-    /// Takes a seat in a lane that has one: an idle one if there is, else the emptiest, unless a further lane would give
-    /// another core something to do. All requests in a lane are equally deep in calls between workers: whose call an
-    /// outgoing one is cannot be told apart in there, and loops are found by their depth.
+    /// Takes a seat in a lane that has one: in one of this thread, so that no other has to be woken; else an idle one if there is,
+    /// else the emptiest, unless a further lane would give another core something to do. All requests in a lane are equally deep
+    /// in calls between workers: whose call an outgoing one is cannot be told apart in there, and loops are found by their depth.
     fn take_seat(&self, engine: &VersionEngine, depth: u8, spread: Spread) -> Option<Arc<Lane>> {
         if engine.reuse == Reuse::Never {
             return None;
         }
+        let here = std::thread::current().id();
         let mut lanes = self.lock();
         lanes.retain(|lane| !lane.shared.closing.load(Ordering::SeqCst));
         let lanes = lanes.iter().filter(|lane| lane.shared.depth == depth);
-        let emptiest = lanes.clone().min_by_key(|lane| lane.shared.active.load(Ordering::SeqCst))?;
-        let active = emptiest.shared.active.load(Ordering::SeqCst);
-        let spread = spread == Spread::Yes && active > 0 && lanes.count() < parallelism() && !engine.under_pressure();
-        if spread || active as usize >= INSTANCE_CONCURRENCY {
+        let active = |lane: &&Arc<Lane>| lane.shared.active.load(Ordering::SeqCst) as usize;
+        let mine = lanes.clone().filter(|lane| lane.thread == here).min_by_key(active);
+        if let Some(mine) = mine.filter(|mine| active(mine) < INSTANCE_CONCURRENCY) {
+            return mine.shared.reserve().then(|| Arc::clone(mine));
+        }
+        let emptiest = lanes.clone().min_by_key(active)?;
+        let busy = active(&emptiest);
+        let spread = spread == Spread::Yes && busy > 0 && lanes.count() < parallelism() && !engine.under_pressure();
+        if spread || busy >= INSTANCE_CONCURRENCY {
             return None;
         }
         emptiest.shared.reserve().then(|| Arc::clone(emptiest))
@@ -156,7 +165,7 @@ impl Lanes {
     fn open(&self, engine: &Arc<VersionEngine>, depth: u8, place: Place) -> Arc<Lane> {
         let (jobs, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::new(depth, engine.limits().cpu, Arc::clone(&self.freed)));
-        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared) });
+        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared), thread: std::thread::current().id() });
         // Cannot fail: nobody else knows the lane yet.
         shared.reserve();
         match engine.reuse {
@@ -328,7 +337,7 @@ impl OnEnd for Seat {
 // === the lane's task ===
 
 async fn run(engine: Arc<VersionEngine>, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Job>, place: Place) {
-    let mut store = engine.store();
+    let mut store = engine.store(&engine.kit);
     let meter = Arc::clone(&store.data().meter);
     let _ = shared.meter.set(Arc::clone(&meter));
     let Handler::Wasi03(pre) = &engine.linked.handler else { return };

@@ -28,28 +28,32 @@ impl Payers for () {
     fn charge(&self, _: u64) {}
 }
 
-/// Times the polls of `inner`.
-pub struct Metered<F, P> {
-    inner: Pin<Box<F>>,
-    meter: Arc<Meter>,
-    payers: P,
+pin_project_lite::pin_project! {
+    /// Times the polls of `inner`.
+    pub struct Metered<F, P> {
+        #[pin]
+        inner: F,
+        meter: Arc<Meter>,
+        payers: P,
+    }
 }
 
 impl<F: Future, P: Payers> Metered<F, P> {
     /// Charges `inner` to `meter` and to `payers`.
     pub fn new(inner: F, meter: Arc<Meter>, payers: P) -> Self {
-        Self { inner: Box::pin(inner), meter, payers }
+        Self { inner, meter, payers }
     }
 }
 
 impl<F: Future, P: Payers> Future for Metered<F, P> {
     type Output = F::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.meter.begin();
-        let poll = self.inner.as_mut().poll(cx);
-        let ran = self.meter.end();
-        self.payers.charge(ran);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.meter.begin();
+        let poll = this.inner.poll(cx);
+        let ran = this.meter.end();
+        this.payers.charge(ran);
         poll
     }
 }

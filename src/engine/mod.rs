@@ -15,6 +15,7 @@
 //! guest is asked whether its account is overdrawn (`R1`, `R2`). This room knows no routes, deployments or HTTP statuses.
 
 pub mod artifacts;
+pub mod bounds;
 pub mod compile;
 pub mod engines;
 pub mod failure;

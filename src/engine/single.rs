@@ -4,12 +4,11 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 
-use http_body_util::BodyExt as _;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 use wasmtime::Store;
 use wasmtime_wasi_http::WasiHttpView as _;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
@@ -35,7 +34,6 @@ struct Instance {
     _place: Place,
 }
 
-type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
 /// Runs to the guest's end, and gives its instance back if it can serve again.
 type Guest = Pin<Box<dyn Future<Output = Result<Option<Idle>, Failure>> + Send>>;
 
@@ -47,7 +45,6 @@ pub(super) async fn call(
     call: &Arc<Call>,
     permit: OwnedSemaphorePermit,
 ) -> Result<http::Response<Body>, Failure> {
-    let (head_sender, head) = oneshot::channel();
     let method = request.method().clone();
     let idle = match engine.reuse {
         Reuse::Always => engine.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
@@ -57,24 +54,30 @@ pub(super) async fn call(
         Some(Idle { instance }) => {
             instance.store.data().meter.start(engine.limits().cpu);
             let meter = Arc::clone(&instance.store.data().meter);
-            let run = serve(Arc::clone(engine), instance, request, head_sender, Arc::clone(call), permit);
+            let run = serve(Arc::clone(engine), instance, request, Arc::clone(call), permit);
             Box::pin(Metered::new(run, meter, Arc::clone(call)))
         }
         None => {
-            let place = engine.place().await?;
-            let store = engine.store();
+            let (kit, pre) = match engine.bounds.checked(&engine.linked.checked) {
+                Some(checked) => (&checked.kit, &checked.pre),
+                None => (&engine.kit, pre),
+            };
+            let place = engine.place(kit).await?;
+            let store = engine.store(kit);
             let meter = Arc::clone(&store.data().meter);
             let (engine, pre, payer) = (Arc::clone(engine), pre.clone(), Arc::clone(call));
             let call = Arc::clone(call);
             let run = async move {
                 let instance = instantiate(store, &pre, &call, place).await?;
-                serve(engine, instance, request, head_sender, call, permit).await
+                serve(engine, instance, request, call, permit).await
             };
             Box::pin(Metered::new(run, meter, payer))
         }
     };
-    let answer = tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, until_head(engine, guest, head));
-    let (head, guest) = answer.await.map_err(|_| Failure::WallTime)??;
+    let (head, guest) = in_time(until_head(engine, guest, call)).await??;
+    if guest.is_none() && engine.reuse == Reuse::Never {
+        engine.bounds.pace.note(call.cpu_ns());
+    }
     let (head, body) = head.into_parts();
     response::check_head(&head)?;
     // The guest goes on by itself only if its response is still under way.
@@ -89,34 +92,39 @@ pub(super) async fn call(
         task.abort_handle()
     }));
     let promised = Promised::of(&method, &head, &body);
-    Ok(http::Response::from_parts(head, response::watch(body.boxed_unsync(), promised, Arc::clone(call), rest)))
+    Ok(http::Response::from_parts(head, response::watch(body, promised, Arc::clone(call), rest)))
+}
+
+/// Holds an answer to its time. Most are there at once, and never look at a clock.
+async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, Failure> {
+    let mut answer = std::pin::pin!(answer);
+    match std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
+        Poll::Ready(answer) => Ok(answer),
+        Poll::Pending => tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, answer).await.map_err(|_| Failure::WallTime),
+    }
 }
 
 /// Drives the guest until its response has a head. The guest comes back with it, unless it has ended.
 async fn until_head(
     engine: &VersionEngine,
     mut guest: Guest,
-    mut head: oneshot::Receiver<Head>,
+    call: &Call,
 ) -> Result<(http::Response<HyperOutgoingBody>, Option<Guest>), Failure> {
-    let (mut ended, mut let_go) = (None, false);
-    let head = std::future::poll_fn(|cx| {
-        if ended.is_none()
-            && let Poll::Ready(result) = guest.as_mut().poll(cx)
-        {
-            ended = Some(result);
+    let (head, ended) = std::future::poll_fn(|cx| {
+        let ended = match guest.as_mut().poll(cx) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        };
+        if ended.is_none() {
+            // It answers while it runs, but that may be on another thread.
+            call.wait_for_head(cx);
         }
-        if !let_go && let Poll::Ready(head) = Pin::new(&mut head).poll(cx) {
-            match head {
-                Ok(head) => return Poll::Ready(Ok(head)),
-                Err(_) => let_go = true,
-            }
-        }
-        // A guest that lets go of its response may go on for a while: what it ends with is the better story. One that ends may
-        // still hold on to it, if its instance is to be used again.
-        match &ended {
-            Some(Err(failure)) => Poll::Ready(Err(failure.clone())),
-            Some(Ok(_)) => Poll::Ready(Err(Failure::NoResponse)),
-            None => Poll::Pending,
+        match (call.take_head(), ended) {
+            (Some(head), ended) => Poll::Ready(Ok((head, ended))),
+            (None, Some(Err(failure))) => Poll::Ready(Err(failure)),
+            // One that lets go of its response may go on for a while: what it ends with is the better story.
+            (None, Some(Ok(_))) => Poll::Ready(Err(Failure::NoResponse)),
+            (None, None) => Poll::Pending,
         }
     })
     .await?;
@@ -161,7 +169,6 @@ async fn serve(
     engine: Arc<VersionEngine>,
     mut instance: Instance,
     request: http::Request<Body>,
-    head: oneshot::Sender<Head>,
     call: Arc<Call>,
     permit: OwnedSemaphorePermit,
 ) -> Result<Option<Idle>, Failure> {
@@ -174,7 +181,8 @@ async fn serve(
     let result = async {
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;
-        let out = http.new_response_outparam(head)?;
+        let answering = Arc::clone(&call);
+        let out = http.new_response_outparam_from_callback(move |head| answering.answer(head))?;
         proxy.wasi_http_incoming_handler().call_handle(&mut *store, request, out).await
     }
     .await;

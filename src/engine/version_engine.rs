@@ -1,7 +1,7 @@
 //! One version, ready to run: linked and bound, with its limits, its permits and its instances.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store;
@@ -11,6 +11,7 @@ use crate::domain::config::{Isolation, RequestLimits};
 use crate::domain::limits::{self, PERMIT_WAIT_MAX, VERSION_PERMITS, VERSION_QUEUE_MAX};
 use crate::domain::module::GuestKind;
 use crate::domain::version::Version;
+use crate::engine::bounds::{Checked, Choice};
 use crate::engine::engines::{Engines, Kit};
 use crate::engine::failure::Failure;
 use crate::engine::lanes::Lanes;
@@ -26,6 +27,8 @@ pub struct Linked {
     pub handler: Handler,
     /// As the implementation of object classes, if it is one.
     pub objects: Option<live::Linked>,
+    /// The same component for fresh instances that compute little, once it was worth compiling.
+    pub checked: OnceLock<Checked>,
 }
 
 /// The same as what answers requests.
@@ -54,6 +57,8 @@ pub struct VersionEngine {
     pub environment: Arc<Environment>,
     pub kit: Arc<Kit>,
     pub reuse: Reuse,
+    /// What its fresh instances are held to their memory by.
+    pub bounds: Choice,
     pub guest_memory_bytes: u64,
     /// The counters of the version, found once so that no request looks for them.
     pub metrics: Arc<VersionMetrics>,
@@ -89,6 +94,7 @@ impl VersionEngine {
             environment,
             kit: Arc::clone(engines.kit(kind)),
             reuse,
+            bounds: Choice::default(),
             guest_memory_bytes: engines.settings.guest_memory_bytes,
             metrics,
             permits: Arc::new(Semaphore::new(VERSION_PERMITS)),
@@ -133,14 +139,14 @@ impl VersionEngine {
     }
 
     /// A place for one more instance: first in the share of this version, so that those who wait for that are in no one's way.
-    pub(super) async fn place(&self) -> Result<Place, Failure> {
+    pub(super) async fn place(&self, kit: &Kit) -> Result<Place, Failure> {
         let share = match Arc::clone(&self.share).try_acquire_owned() {
             Ok(share) => share,
             Err(_) => wait_for(&self.share, &self.waiting).await?,
         };
-        let slot = match Arc::clone(&self.kit.slots).try_acquire_owned() {
+        let slot = match Arc::clone(&kit.slots).try_acquire_owned() {
             Ok(slot) => slot,
-            Err(_) => wait_for(&self.kit.slots, &self.kit.waiting).await?,
+            Err(_) => wait_for(&kit.slots, &kit.waiting).await?,
         };
         Ok(Place { _share: share, _slot: slot })
     }
@@ -152,10 +158,10 @@ impl VersionEngine {
         Some(Place { _share: share, _slot: slot })
     }
 
-    /// A new store for an instance of this version.
-    pub(super) fn store(&self) -> Store<State> {
+    /// A new store in `kit` for an instance of this version.
+    pub(super) fn store(&self, kit: &Kit) -> Store<State> {
         let state = State::new(Arc::clone(&self.environment), self.guest_memory_bytes);
-        let mut store = Store::new(&self.kit.engine, state);
+        let mut store = Store::new(&kit.engine, state);
         metered::arm(&mut store, self.limits().cpu);
         store
     }

@@ -3,7 +3,12 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Context;
+
+use futures_util::task::AtomicWaker;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::domain::config::RequestLimits;
 use crate::domain::id::VersionId;
@@ -55,8 +60,10 @@ impl Lineage {
     }
 }
 
+/// What a 0.2 guest answers: a head with a body to come, or its own error.
+pub type Head = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
+
 /// The account of one request.
-#[derive(Debug)]
 pub struct Call {
     pub lineage: Lineage,
     pub limits: RequestLimits,
@@ -67,6 +74,10 @@ pub struct Call {
     reused: AtomicU32,
     lines: Mutex<Lines>,
     conclusion: OnceLock<Conclusion>,
+    /// What a 0.2 guest has answered, until it is taken. It is here because an account is there for each request anyhow.
+    head: Mutex<Option<Head>>,
+    /// Who waits for it, where the guest runs elsewhere.
+    answered: AtomicWaker,
 }
 
 impl Call {
@@ -82,6 +93,8 @@ impl Call {
             reused: AtomicU32::new(0),
             lines: Mutex::default(),
             conclusion: OnceLock::new(),
+            head: Mutex::default(),
+            answered: AtomicWaker::new(),
         }
     }
 
@@ -142,6 +155,23 @@ impl Call {
 
     /// What the guest printed.
     pub fn with_lines<T>(&self, f: impl FnOnce(&mut Lines) -> T) -> T {
-        f(&mut self.lines.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        f(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The guest answers.
+    pub fn answer(&self, head: Head) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        self.answered.wake();
+    }
+
+    /// Lets [`Self::answer`] wake the task of `cx`, from now on.
+    pub fn wait_for_head(&self, cx: &Context<'_>) {
+        self.answered.register(cx.waker());
+    }
+
+    /// What the guest has answered since this was last asked.
+    #[must_use]
+    pub fn take_head(&self) -> Option<Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -7,23 +7,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::limits::{
     CONNECTIONS_MAX, HTTP2_STREAMS_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADER_WALL_MAX, REQUEST_HEADERS_MAX,
 };
-use crate::ingress::serve::Door;
+use crate::ingress::crew::Crew;
+use crate::ingress::serve::{Client, Door};
 
 /// How long it may take until what was cut off has ended.
 const CUT_OFF_MAX: Duration = Duration::from_secs(1);
 
-/// Serves `listener` until `stop`; then accepts nothing more, and lets what runs end within `drain`.
-pub async fn run(listener: TcpListener, door: Arc<Door>, stop: CancellationToken, drain: Duration) {
+/// Serves `listener` with the threads of `crew` until `stop`; then accepts nothing more, and lets what runs end within `drain`.
+pub async fn run(listener: TcpListener, door: Arc<Door>, crew: Arc<Crew>, stop: CancellationToken, drain: Duration) {
     let server = server();
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -38,18 +40,26 @@ pub async fn run(listener: TcpListener, door: Arc<Door>, stop: CancellationToken
         door.observer.metrics.connections.fetch_add(1, Ordering::Relaxed);
         // Small answers must not wait for more to send.
         let _ = stream.set_nodelay(true);
+        let seat = crew.seat();
+        let stream = match seat.adopt(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be taken over by the thread that was to serve it");
+                continue;
+            }
+        };
         let begun = Arc::new(AtomicBool::new(false));
         let service = {
-            let (door, begun) = (Arc::clone(&door), Arc::clone(&begun));
+            let (door, begun, client) = (Arc::clone(&door), Arc::clone(&begun), Arc::new(Client::new(peer)));
             service_fn(move |request| {
                 begun.store(true, Ordering::Relaxed);
-                let door = Arc::clone(&door);
-                async move { Ok::<_, Infallible>(door.answer(request, peer).await) }
+                let (door, client) = (Arc::clone(&door), Arc::clone(&client));
+                async move { Ok::<_, Infallible>(door.answer(request, &client).await) }
             })
         };
         let cut_off = cut_off.clone();
         let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service).into_owned());
-        tokio::spawn(async move {
+        seat.serve(async move {
             // How a connection fails is its client's affair; requests in it have records of their own.
             tokio::select! {
                 ended = within_limits(connection, &begun) => if let Err(error) = ended {
@@ -100,8 +110,18 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<Accep
     }
 }
 
-fn server() -> auto::Builder<TokioExecutor> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
+/// Runs the streams of HTTP/2 connections where they can be shared among threads.
+#[derive(Clone)]
+struct Streams(Handle);
+
+impl<F: Future<Output: Send + 'static> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.0.spawn(stream);
+    }
+}
+
+fn server() -> auto::Builder<Streams> {
+    let mut server = auto::Builder::new(Streams(Handle::current()));
     // Never `pipeline_flush`: it lifts hyper's bound on what waits to be written, and holds a response back while there is
     // another request to read.
     server

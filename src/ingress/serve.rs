@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use wasmtime_wasi_http::Error;
 
@@ -61,6 +62,13 @@ pub struct Door {
     pub override_token: String,
 }
 
+/// Who is at the other end of a connection.
+pub struct Client {
+    peer: SocketAddr,
+    /// The host that was asked for last: who keeps a connection mostly asks for the same one again.
+    host: Mutex<Option<Authority>>,
+}
+
 /// The body of every answer of the data listener.
 #[expect(clippy::large_enum_variant, reason = "nearly every answer is a worker's; boxing it would cost each of them")]
 pub enum Outgoing {
@@ -74,9 +82,9 @@ pub enum Outgoing {
 }
 
 impl Door {
-    /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Outgoing> {
-        let Some(authority) = authority(&request) else { return ours(respond::bad_host()) };
+    /// Answers one request of `client`.
+    pub async fn answer(&self, request: Request<Incoming>, client: &Client) -> Response<Outgoing> {
+        let Some(authority) = client.authority(&request) else { return ours(respond::bad_host()) };
         let view = self.catalog.glance();
         let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let (worker, wanted) = match view.route_for(authority.as_str(), path) {
@@ -90,8 +98,8 @@ impl Door {
         };
         let worker: Arc<WorkerView> = Arc::clone(worker);
         drop(view);
-        let request = self.prepare(request, authority, peer);
-        let lineage = Lineage::of_client(peer.ip());
+        let request = self.prepare(request, authority, client.peer);
+        let lineage = Lineage::of_client(client.peer.ip());
         let answer = self.dispatcher.dispatch(&worker, wanted, request, lineage).await;
         let mut response = answer.response.map(|body| Outgoing::Worker { body, broken: None });
         if self.version_header == VersionHeader::Send
@@ -104,7 +112,7 @@ impl Door {
     }
 
     /// The request as the guest will see it: with an absolute address, and without an override that its sender may not send.
-    fn prepare(&self, request: Request<Incoming>, authority: http::uri::Authority, peer: SocketAddr) -> Request<Body> {
+    fn prepare(&self, request: Request<Incoming>, authority: Authority, peer: SocketAddr) -> Request<Body> {
         let (mut head, body) = request.into_parts();
         let path = std::mem::take(&mut head.uri).into_parts().path_and_query;
         let mut uri = http::uri::Parts::default();
@@ -124,7 +132,8 @@ impl Door {
             head.headers.remove(OVERRIDES_HEADER);
         }
         let body = if body.is_end_stream() {
-            Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync()
+            // It takes no place, so that boxing it allocates nothing.
+            Empty::new().map_err(|never| match never {}).boxed_unsync()
         } else {
             Idle::new(body.map_err(Error::from), BODY_IDLE_MAX, || Error::ConnectionReadTimeout).boxed_unsync()
         };
@@ -146,18 +155,33 @@ impl Door {
     }
 }
 
-/// The authority that a request is for: of its target, else its `Host`. Two `Host` headers name none: what stands before this
-/// node may have looked at the other one (RFC 9112, 3.2).
-fn authority(request: &Request<Incoming>) -> Option<http::uri::Authority> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return None;
+impl Client {
+    /// The client at `peer`.
+    #[must_use]
+    pub fn new(peer: SocketAddr) -> Self {
+        Self { peer, host: Mutex::default() }
     }
-    if let Some(authority) = request.uri().authority() {
-        return Some(authority.clone());
+
+    /// The authority that a request is for: of its target, else its `Host`. Two `Host` headers name none: what stands before this
+    /// node may have looked at the other one (RFC 9112, 3.2).
+    fn authority(&self, request: &Request<Incoming>) -> Option<Authority> {
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let host = hosts.next();
+        if hosts.next().is_some() {
+            return None;
+        }
+        if let Some(authority) = request.uri().authority() {
+            return Some(authority.clone());
+        }
+        let host = host?.as_bytes();
+        let mut last = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.as_ref().filter(|last| last.as_str().as_bytes() == host) {
+            return Some(last.clone());
+        }
+        let authority = Authority::from_maybe_shared(Bytes::copy_from_slice(host)).ok()?;
+        *last = Some(authority.clone());
+        Some(authority)
     }
-    http::uri::Authority::from_maybe_shared(Bytes::copy_from_slice(host?.as_bytes())).ok()
 }
 
 /// Compares in a time that does not depend on where the two differ.

@@ -322,7 +322,8 @@ impl Objects {
             counts: self.counts(&assignment.worker.name),
         });
         *cell.present.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&home));
-        tokio::spawn(Arc::clone(self).run(Arc::clone(cell), Arc::clone(&home), mailbox));
+        // Not where it was called from: it belongs to no connection, and lives for long.
+        self.runtime.spawn(Arc::clone(self).run(Arc::clone(cell), Arc::clone(&home), mailbox));
         Ok(home)
     }
 

@@ -36,6 +36,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::runtime::Handle;
 
 use crate::catalog::{Catalog, WorkerView};
 use crate::clock::Clock;
@@ -75,6 +76,8 @@ pub struct Objects {
     workers: OnceLock<Weak<dyn Callers>>,
     stopping: AtomicBool,
     counts: Mutex<HashMap<WorkerName, Arc<Counts>>>,
+    /// Where objects live: the runtime that this was made in.
+    runtime: Handle,
 }
 
 /// What happened to the objects of a worker since the node started.
@@ -104,7 +107,10 @@ impl Default for Settings {
 }
 
 impl Objects {
-    /// None in memory yet.
+    /// None in memory yet. They will live in the present runtime.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     #[must_use]
     pub fn new(
         catalog: Arc<Catalog>,
@@ -124,6 +130,7 @@ impl Objects {
             workers: OnceLock::new(),
             stopping: AtomicBool::new(false),
             counts: Mutex::default(),
+            runtime: Handle::current(),
         })
     }
 
