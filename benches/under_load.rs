@@ -213,8 +213,7 @@ struct Reply {
 
 /// A request to a worker; a 200 with another body than is expected is an error.
 async fn ask(connection: &mut Option<Connection>, data: &str, host: &str) -> anyhow::Result<Reply> {
-    let reply =
-        exchange(connection, data, format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await?;
+    let reply = exchange(connection, data, format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await?;
     ensure!(reply.status != 200 || reply.body_bytes == BODY.len(), "another body than expected");
     Ok(reply)
 }

@@ -10,10 +10,11 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, Po
 
 use crate::domain::limits;
 use crate::domain::module::GuestKind;
+use crate::engine::heavy::Threads;
 use crate::host::{self, State};
 
-/// How often running guests are looked at: the grain of CPU limits, and the longest that one guest holds a thread.
-pub const TICK: Duration = Duration::from_millis(10);
+/// How often running guests are looked at: the grain of CPU limits. A guest holds a thread for two of them at the longest.
+pub const TICK: Duration = Duration::from_millis(2);
 
 /// What an operator may choose of the engines.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,8 @@ pub struct Engines {
     pub settings: Settings,
     pub wasi02: Arc<Kit>,
     pub wasi03: Arc<Kit>,
+    /// Where guests go that compute for long.
+    pub heavy: Threads,
     ticking: Arc<AtomicBool>,
 }
 
@@ -63,7 +66,7 @@ impl Engines {
     /// Makes both engines and starts their ticker.
     ///
     /// # Errors
-    /// If the machine cannot give the address space that the pools reserve.
+    /// If the machine cannot give the address space that the pools reserve, or a thread.
     pub fn new(settings: Settings) -> wasmtime::Result<Self> {
         let wasi02 = Arc::new(Kit::new(GuestKind::Wasi02, settings)?);
         let wasi03 = Arc::new(Kit::new(GuestKind::Wasi03, settings)?);
@@ -75,7 +78,7 @@ impl Engines {
                 engines.iter().for_each(Engine::increment_epoch);
             }
         })?;
-        Ok(Self { settings, wasi02, wasi03, ticking })
+        Ok(Self { settings, wasi02, wasi03, heavy: Threads::start()?, ticking })
     }
 
     /// The engine's kit for one kind of guest.

@@ -15,6 +15,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::engine::failure::{self, Failure};
+use crate::engine::heavy::Movable;
 use crate::engine::metered::Metered;
 use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::{Place, Reuse, VersionEngine};
@@ -58,19 +59,21 @@ pub(super) async fn call(
             instance.store.data().meter.start(engine.limits().cpu);
             let meter = Arc::clone(&instance.store.data().meter);
             let run = serve(Arc::clone(engine), instance, request, head_sender, Arc::clone(call), permit);
-            Box::pin(Metered::new(run, meter, Arc::clone(call)))
+            let run = Metered::new(run, Arc::clone(&meter), Arc::clone(call));
+            Box::pin(Movable::new(run, meter, Arc::clone(&engine.heavy)))
         }
         None => {
             let place = engine.place().await?;
             let store = engine.store();
             let meter = Arc::clone(&store.data().meter);
+            let heavy = Arc::clone(&engine.heavy);
             let (engine, pre, payer) = (Arc::clone(engine), pre.clone(), Arc::clone(call));
             let call = Arc::clone(call);
             let run = async move {
                 let instance = instantiate(store, &pre, &call, place).await?;
                 serve(engine, instance, request, head_sender, call, permit).await
             };
-            Box::pin(Metered::new(run, meter, payer))
+            Box::pin(Movable::new(Metered::new(run, Arc::clone(&meter), payer), meter, heavy))
         }
     };
     let answer = tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, until_head(engine, guest, head));
