@@ -8,7 +8,6 @@
 #![allow(unsafe_code, reason = "an allocator that counts can be made in no other way")]
 
 mod common;
-mod hello;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::backtrace::Backtrace;
@@ -26,17 +25,26 @@ use tokio_util::sync::CancellationToken;
 
 use common::{Node, Reuse};
 
+/// What the guests answer.
+const BODY: &[u8] = b"Hello, World!\n";
 /// Requests whose allocations are counted, after as many that are not.
 const REQUESTS: u32 = 50;
-/// Who can ask for memory, and what the table calls it.
-const OWNERS: [(&str, &str); 7] = [
-    ("sluicegate", "ours"),
-    ("wasmtime_wasi_http", "wasmtime"),
-    ("wasmtime_wasi_io", "wasmtime"),
-    ("wasmtime_wasi", "wasmtime"),
-    ("wasmtime", "wasmtime"),
-    ("hyper_util", "hyper"),
-    ("hyper", "hyper"),
+/// Crates that ask for memory on behalf of whoever calls them.
+const AGENTS: [&str; 14] = [
+    "bytes",
+    "futures-channel",
+    "futures-core",
+    "futures-util",
+    "hashbrown",
+    "http",
+    "http-body",
+    "http-body-util",
+    "indexmap",
+    "mimalloc",
+    "smallvec",
+    "tokio",
+    "tokio-util",
+    "tracing",
 ];
 
 /// As the binary has it, but each allocation is noted where one asks for it.
@@ -126,7 +134,7 @@ async fn ask(client: &mut TcpStream, request: &str) {
     for _ in 0..REQUESTS {
         client.write_all(request.as_bytes()).await.expect("a request");
         let mut bytes = 0;
-        while !answer[..bytes].ends_with(hello::BODY.as_bytes()) {
+        while !answer[..bytes].ends_with(BODY) {
             let read = client.read(&mut answer[bytes..]).await.expect("an answer");
             assert!(read > 0, "an unexpected answer: {}", answer[..bytes].escape_ascii());
             bytes += read;
@@ -135,41 +143,48 @@ async fn ask(client: &mut TcpStream, request: &str) {
 }
 
 fn report(worker: &str, seen: &[(usize, Backtrace)]) {
-    let mut places: BTreeMap<(&str, String), (u32, usize)> = BTreeMap::new();
+    let mut places: BTreeMap<(String, String), (u32, usize)> = BTreeMap::new();
     for (bytes, backtrace) in seen {
         let place = places.entry(place(&backtrace.to_string())).or_default();
         place.0 += 1;
         place.1 += bytes;
     }
     let each = |count: u32| f64::from(count) / f64::from(REQUESTS);
+    let mut owners: BTreeMap<&str, u32> = BTreeMap::new();
+    places.iter().for_each(|((owner, _), (count, _))| *owners.entry(owner).or_default() += count);
     println!("{worker}: {:.2} allocations a request", each(u32::try_from(seen.len()).expect("few")));
-    for owner in ["ours", "wasmtime", "hyper", "others"] {
-        let mut of_owner: Vec<_> = places.iter().filter(|((name, _), _)| *name == owner).collect();
+    for (owner, count) in owners {
+        println!("  {owner}: {:.2}", each(count));
+        let mut of_owner: Vec<_> = places.iter().filter(|((name, _), _)| name == owner).collect();
         of_owner.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
-        println!("  {owner}: {:.2}", each(of_owner.iter().map(|(_, (count, _))| count).sum()));
         for ((_, function), (count, bytes)) in of_owner {
             println!("    {:6.2} of {:6} bytes  {function}", each(*count), bytes / *count as usize);
         }
     }
 }
 
-/// Who asked, and in which function and line.
-fn place(backtrace: &str) -> (&'static str, String) {
-    let mut lines = backtrace.lines().peekable();
-    while let Some(line) = lines.next() {
-        let Some((_, function)) = line.split_once(": ").filter(|(number, _)| number.trim().parse::<u32>().is_ok())
-        else {
+/// Who asked, and in which function, file and line: the innermost frame that is neither of the standard library nor of an agent. By
+/// files, since the names of functions that were inlined do not say whose they are.
+fn place(backtrace: &str) -> (String, String) {
+    let mut function = "";
+    for line in backtrace.lines() {
+        let Some(at) = line.trim().strip_prefix("at ") else {
+            function = line.split_once(": ").map_or(line, |(_, name)| name);
             continue;
         };
-        let at = lines.peek().and_then(|next| next.trim().strip_prefix("at ")).unwrap_or_default();
-        // `<sluicegate::A as hyper::B>::c` and `sluicegate::a::b` are ours.
-        let start = function.trim_start_matches(['<', '&', '(']);
-        let owner =
-            OWNERS.iter().find(|(name, _)| start.strip_prefix(name).is_some_and(|rest| rest.starts_with([':', '['])));
-        if let Some((_, owner)) = owner {
-            let at = at.rsplit_once("/src/").map_or(at, |(_, file)| file);
-            return (owner, format!("{} ({at})", function.trim()));
+        let owner = if at.starts_with("./src/") {
+            Some("ours")
+        } else {
+            // `…/registry/src/INDEX/CRATE-VERSION/src/…`
+            let folder = at.split_once("/registry/src/").and_then(|(_, rest)| rest.split('/').nth(1));
+            folder.and_then(|folder| folder.rsplit_once('-')).map(|(name, _)| name)
+        };
+        if let Some(owner) = owner.filter(|owner| !AGENTS.contains(owner)) {
+            let file =
+                at.split_once("/src/").map_or(at, |(_, file)| file.rsplit_once("/src/").map_or(file, |(_, file)| file));
+            let name = function.split(['<', '{']).next().unwrap_or_default();
+            return (owner.to_owned(), format!("{name} ({file})"));
         }
     }
-    ("others", "no function of ours, of wasmtime's or of hyper's is on the stack".to_owned())
+    ("unknown".to_owned(), String::new())
 }

@@ -30,17 +30,20 @@ trap 'rm -rf "$work"' EXIT
 program=${CARGO_TARGET_DIR:-target}/${TARGET_PROFILE/#dev/debug}/examples/pure-path
 cargo build --quiet --profile "$TARGET_PROFILE" --example pure-path
 "$program" prepare "$work/catalogs"
-# One run for all cases: each leaves the counted function once, and then its count is written to a file of its own.
-valgrind --quiet --tool=callgrind --toggle-collect='*pure_path*measured*' --dump-after='*pure_path*measured*' \
+# One run for all cases: what was counted is written to a file of its own before each, so that the first holds nothing, and the last
+# case is in the file that is written at the end.
+valgrind --quiet --tool=callgrind --toggle-collect='*pure_path*measured*' --dump-before='*pure_path*case*' \
     --callgrind-out-file="$work/counted" "$program" count "$work/catalogs" > "$work/cases" 2> "$work/log" ||
     { cat "$work/log" >&2; die "the count failed"; }
+cases=$(wc -l < "$work/cases")
+mv "$work/counted" "$work/counted.$((cases + 1))"
 
 # machine: what the figures depend on besides our code.
 machine="$(rustc --version), $(rustc -vV | sed -n 's/^host: //p'), profile $TARGET_PROFILE"
 {
     echo "# Instructions for one run of each case. Made by: benches/instructions.sh --accept"
     echo "# $machine"
-    part=0
+    part=1
     while read -r name times; do
         part=$((part + 1))
         total=$(sed -n 's/^totals: *//p' "$work/counted.$part")

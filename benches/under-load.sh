@@ -12,8 +12,8 @@
 #
 #   ROUNDS=3              SERVER_CORES=0, LOAD_CORE=1
 #   SECONDS_EACH=20       of load for a phase         DEPLOYMENTS=50     a second
-#   CONNECTIONS=16        of the full load            RATE=1000          requests a second of the canaries' load
-#   GUEST=hello           the stable version          CPU_MS=50          of the canaries
+#   CONNECTIONS=16        of the full load            RATE=500           requests a second of the canaries' load
+#   GUEST=hello           the stable version          CPU_MS=20          of the canaries
 #   SLUICE=, SLUICE_ARGS=   another binary; arguments for `serve`
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common/node.sh"
@@ -27,7 +27,7 @@ for argument in "$@"; do
     esac
 done
 ((${#parts[@]})) || parts=(deployments canaries)
-: "${ROUNDS:=3}" "${SECONDS_EACH:=20}" "${CONNECTIONS:=16}" "${DEPLOYMENTS:=50}" "${RATE:=1000}" "${CPU_MS:=50}" "${GUEST:=hello}"
+: "${ROUNDS:=3}" "${SECONDS_EACH:=20}" "${CONNECTIONS:=16}" "${DEPLOYMENTS:=50}" "${RATE:=500}" "${CPU_MS:=20}" "${GUEST:=hello}"
 : "${SERVER_CORES:=0}" "${LOAD_CORE:=1}"
 need curl jq taskset
 build under-load
