@@ -8,21 +8,17 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use sluicegate::catalog::{Catalog, Route, Routed};
+use sluicegate::catalog::Routed;
 use sluicegate::domain::allotment::Allotment;
 use sluicegate::domain::decision::{Wish, decide};
-use sluicegate::domain::id::{VersionId, WorkerName};
-use sluicegate::domain::split::Split;
+use sluicegate::domain::id::WorkerName;
+use sluicegate::store::MemoryStore;
+
+use common::choices::{DEPLOYMENTS, PATH, catalog_of, fragmented, hosts, shares};
 
 /// As the binary has it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Deployments that an allotment has behind it: what a worker goes through in months of gradual roll-outs.
-const DEPLOYMENTS: u64 = 100;
-
-/// The worker that is asked for, among others: the middle of the alphabet.
-const ASKED: usize = 2;
 
 fn route(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -30,46 +26,22 @@ fn route(c: &mut Criterion) {
     let mut group = c.benchmark_group("route");
     for workers in [1, 100, 1000] {
         let folder = folder.path().join(workers.to_string());
-        let view = runtime.block_on(catalog_of(workers, &folder)).view();
-        let n = workers / ASKED;
-        let hosts = [
-            ("localhost", format!("w{n}.localhost")),
-            ("with_port_and_capitals", format!("W{n}.Localhost:8787")),
-            ("route", format!("w{n}.example.com")),
-            ("wildcard_route", format!("a.w{n}.example.org")),
-            ("custom_domain", format!("w{n}.example.net")),
-        ];
-        for (what, host) in hosts {
+        let view = runtime.block_on(catalog_of(workers, Arc::new(MemoryStore::new()), &folder)).view();
+        let asked = format!("w{}", workers / 2);
+        for (what, host) in hosts(workers) {
             assert!(
-                matches!(view.route_for(&host, "/shop/cart?id=1"), Routed::Worker(worker) if worker.name.as_str() == format!("w{n}")),
+                matches!(view.route_for(&host, PATH), Routed::Worker(worker) if worker.name.as_str() == asked),
                 "`{host}` is for another worker",
             );
             group.bench_function(BenchmarkId::new(what, workers), |b| {
                 b.iter(|| {
-                    let routed = view.route_for(black_box(&host), black_box("/shop/cart?id=1"));
+                    let routed = view.route_for(black_box(&host), black_box(PATH));
                     matches!(routed, Routed::Worker(_))
                 });
             });
         }
     }
     group.finish();
-}
-
-/// A catalog with this many workers; each has a version, a route, a route for all subdomains, and a custom domain.
-async fn catalog_of(workers: usize, folder: &std::path::Path) -> Arc<Catalog> {
-    std::fs::create_dir_all(folder).expect("a folder");
-    let catalog = common::catalog(folder).await;
-    for n in 0..workers {
-        let worker: WorkerName = format!("w{n}").parse().expect("a name");
-        common::publish(&catalog, &worker, common::Reuse::ByGuest, common::imaginary_module()).await;
-        let route =
-            |pattern: String| Route { pattern: pattern.parse().expect("a pattern"), zone_name: None, zone_id: None };
-        let routes = vec![route(format!("w{n}.example.com/shop/*")), route(format!("*.w{n}.example.org/*"))];
-        catalog.set_routes(&worker, routes).await.expect("routes");
-        let domain = format!("w{n}.example.net").parse().expect("a host name");
-        catalog.set_domains(&worker, vec![domain]).await.expect("domains");
-    }
-    catalog
 }
 
 fn choose(c: &mut Criterion) {
@@ -106,32 +78,6 @@ fn choose(c: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-/// A split over that many versions and its allotment, after [`DEPLOYMENTS`] of them with ever different shares.
-fn fragmented(versions: usize) -> (Split, Allotment) {
-    let mut split = shares(versions, 0);
-    let mut allotment = Allotment::derive(None, &split);
-    for round in 1..=DEPLOYMENTS {
-        split = shares(versions, round);
-        allotment = Allotment::derive(Some(&allotment), &split);
-    }
-    (split, allotment)
-}
-
-/// Shares that look random and sum to 100 %, other ones for each round.
-fn shares(versions: usize, round: u64) -> Split {
-    let mut random = fastrand::Rng::with_seed(round);
-    let weights: Vec<f64> = (0..versions).map(|_| 0.1 + random.f64()).collect();
-    let sum: f64 = weights.iter().sum();
-    let mut left = 100.0;
-    let mut entries = Vec::new();
-    for (n, weight) in weights.iter().enumerate() {
-        let share = if n + 1 == versions { left } else { (weight / sum * 100_000.0).round() / 1000.0 };
-        left -= share;
-        entries.push((VersionId::from_random([u8::try_from(n + 1).expect("few versions"); 16]), share));
-    }
-    Split::from_percentages(&entries).expect("shares that sum to 100 %")
 }
 
 criterion_group!(benches, route, choose);

@@ -16,6 +16,7 @@ use sluicegate::clock::monotonic;
 use sluicegate::dispatch::{Dispatcher, Wanted};
 use sluicegate::domain::id::WorkerName;
 use sluicegate::host::call::Lineage;
+use sluicegate::ingress::crew::Crew;
 use sluicegate::ingress::listener;
 use sluicegate::ingress::serve::{Door, Overrides, VersionHeader};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -87,7 +88,8 @@ fn over_http(c: &mut Criterion, runtime: &Runtime, node: &Node) {
             overrides: Overrides::Any,
             override_token: String::new(),
         };
-        tokio::spawn(listener::run(listener, Arc::new(door), CancellationToken::new(), Duration::ZERO));
+        let crew = Arc::new(Crew::start().expect("threads"));
+        tokio::spawn(listener::run(listener, Arc::new(door), crew, CancellationToken::new(), Duration::ZERO));
         (bare, data)
     });
     let mut group = c.benchmark_group("dispatch/http_16_connections");

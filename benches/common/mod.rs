@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each bench uses the part that it needs")]
 
+pub mod choices;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -74,12 +76,6 @@ pub fn guest(name: &str) -> PathBuf {
     let module = examples.join("dist").join(format!("{name}.wasm"));
     assert!(module.is_file(), "there is no `{}` after guest-examples/build.sh", module.display());
     module
-}
-
-/// A catalog with nothing in it.
-pub async fn catalog(folder: &Path) -> Arc<Catalog> {
-    let store = Arc::new(MemoryStore::new());
-    Catalog::open(store, folder, Arc::new(SystemClock)).await.expect("an empty catalog opens")
 }
 
 /// Facts of a module that does not exist: enough for whoever only routes and decides.

@@ -36,7 +36,8 @@ build() {
     "$root/guest-examples/build.sh" || die "the guests are not built, so there is nothing to measure"
 }
 
-# launch NAME COMMAND…: starts a server and waits, while it compiles too, until it has printed its address. Sets `pid` and `address`.
+# launch NAME COMMAND…: starts a server and waits, while it compiles too, until it has printed its address (workerd: its port). Sets
+# `pid` and `address`.
 launch() {
     local name=$1 log=$work/$1.log tries
     shift
@@ -44,7 +45,8 @@ launch() {
     pid=$!
     children+=("$pid")
     for ((tries = 0; tries < 2400; tries++)); do
-        address=$(sed -n 's|.*http://\(127\.0\.0\.1:[0-9]*\).*|\1|p' "$log" | head -1)
+        address=$(sed -n -e 's|.*http://\(127\.0\.0\.1:[0-9]*\).*|\1|p' \
+            -e 's|.*"event":"listen".*"port":\([0-9]*\).*|127.0.0.1:\1|p' "$log" | head -1)
         [[ -z $address ]] || return 0
         kill -0 "$pid" 2>/dev/null || break
         sleep 0.05

@@ -11,10 +11,11 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, Po
 use crate::domain::limits;
 use crate::domain::module::GuestKind;
 use crate::engine::bounds::Bounds;
+use crate::engine::heavy::Threads;
 use crate::host::{self, State};
 
-/// How often running guests are looked at: the grain of CPU limits, and the longest that one guest holds a thread.
-pub const TICK: Duration = Duration::from_millis(10);
+/// How often running guests are looked at: the grain of CPU limits. A guest holds a thread for two of them at the longest.
+pub const TICK: Duration = Duration::from_millis(2);
 
 /// What an operator may choose of the engines.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +50,8 @@ pub struct Engines {
     pub wasi03: Arc<Kit>,
     /// For light 0.2 guests; made when the first is found.
     checked: Arc<OnceLock<Arc<Kit>>>,
+    /// Where guests go that compute for long.
+    pub heavy: Threads,
     ticking: Arc<AtomicBool>,
 }
 
@@ -66,7 +69,7 @@ impl Engines {
     /// Makes both engines and starts their ticker.
     ///
     /// # Errors
-    /// If the machine cannot give the address space that the pools reserve.
+    /// If the machine cannot give the address space that the pools reserve, or a thread.
     pub fn new(settings: Settings) -> wasmtime::Result<Self> {
         let wasi02 = Arc::new(Kit::new(GuestKind::Wasi02, settings, Bounds::Guarded)?);
         let wasi03 = Arc::new(Kit::new(GuestKind::Wasi03, settings, Bounds::Guarded)?);
@@ -80,7 +83,7 @@ impl Engines {
                 engines.iter().chain(late.get().map(|kit| &kit.engine)).for_each(Engine::increment_epoch);
             }
         })?;
-        Ok(Self { settings, wasi02, wasi03, checked, ticking })
+        Ok(Self { settings, wasi02, wasi03, checked, heavy: Threads::start()?, ticking })
     }
 
     /// The engine's kit for one kind of guest.

@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use wasmtime::Store;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p3::Request;
@@ -21,6 +22,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 
 use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_CONCURRENCY, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::engine::failure::{self, Failure};
+use crate::engine::heavy::{Heavy, Movable};
 use crate::engine::metered::{Metered, Payers};
 use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::{Handler, Place, Reuse, VersionEngine};
@@ -48,6 +50,7 @@ struct Lane {
     shared: Arc<Shared>,
     /// Where it was opened, and mostly runs.
     thread: ThreadId,
+    meter: Arc<Meter>,
 }
 
 /// What a lane's task and its callers share.
@@ -71,6 +74,7 @@ struct Shared {
     death: OnceLock<Failure>,
     meter: OnceLock<Arc<Meter>>,
     cpu_budget: Duration,
+    heavy: Arc<Heavy>,
 }
 
 struct Job {
@@ -145,7 +149,13 @@ impl Lanes {
         }
         let here = std::thread::current().id();
         let mut lanes = self.lock();
-        lanes.retain(|lane| !lane.shared.closing.load(Ordering::SeqCst));
+        lanes.retain(|lane| {
+            // One that runs where the version's guests run no more ends with the requests that it has.
+            if lane.meter.is_away() != engine.heavy.is_heavy() {
+                lane.shared.close();
+            }
+            !lane.shared.closing.load(Ordering::SeqCst)
+        });
         let lanes = lanes.iter().filter(|lane| lane.shared.depth == depth);
         let active = |lane: &&Arc<Lane>| lane.shared.active.load(Ordering::SeqCst) as usize;
         let mine = lanes.clone().filter(|lane| lane.thread == here).min_by_key(active);
@@ -164,15 +174,19 @@ impl Lanes {
     /// Opens a lane, with one seat taken.
     fn open(&self, engine: &Arc<VersionEngine>, depth: u8, place: Place) -> Arc<Lane> {
         let (jobs, queue) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(depth, engine.limits().cpu, Arc::clone(&self.freed)));
-        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared), thread: std::thread::current().id() });
+        let store = engine.store(&engine.kit);
+        let meter = Arc::clone(&store.data().meter);
+        let shared = Arc::new(Shared::new(depth, engine, Arc::clone(&self.freed)));
+        let thread = std::thread::current().id();
+        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared), thread, meter: Arc::clone(&meter) });
         // Cannot fail: nobody else knows the lane yet.
         shared.reserve();
         match engine.reuse {
             Reuse::Always => self.lock().push(Arc::clone(&lane)),
             Reuse::Never => shared.closing.store(true, Ordering::SeqCst),
         }
-        tokio::spawn(run(Arc::clone(engine), shared, queue, place));
+        let run = Box::pin(run(Arc::clone(engine), store, shared, queue, place));
+        tokio::spawn(Movable::new(run, meter, Arc::clone(&engine.heavy)));
         lane
     }
 
@@ -190,7 +204,8 @@ impl Lanes {
     }
 }
 
-fn parallelism() -> usize {
+/// Cores that the process may use.
+pub(super) fn parallelism() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
@@ -198,7 +213,7 @@ fn parallelism() -> usize {
 // === impl Shared ===
 
 impl Shared {
-    fn new(depth: u8, cpu_budget: Duration, freed: Arc<Notify>) -> Self {
+    fn new(depth: u8, engine: &VersionEngine, freed: Arc<Notify>) -> Self {
         Self {
             depth,
             active: AtomicU32::new(0),
@@ -210,7 +225,8 @@ impl Shared {
             calls: Mutex::default(),
             death: OnceLock::new(),
             meter: OnceLock::new(),
-            cpu_budget,
+            cpu_budget: engine.limits().cpu,
+            heavy: Arc::clone(&engine.heavy),
         }
     }
 
@@ -315,6 +331,7 @@ impl Drop for Seat {
             self.shared.closing.store(true, Ordering::SeqCst);
         }
         self.shared.active.fetch_sub(1, Ordering::SeqCst);
+        self.shared.heavy.was_short();
         if self.shared.is_over() {
             match self.answered {
                 true => self.shared.ended_one(1),
@@ -336,8 +353,13 @@ impl OnEnd for Seat {
 
 // === the lane's task ===
 
-async fn run(engine: Arc<VersionEngine>, shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Job>, place: Place) {
-    let mut store = engine.store(&engine.kit);
+async fn run(
+    engine: Arc<VersionEngine>,
+    mut store: Store<State>,
+    shared: Arc<Shared>,
+    mut queue: mpsc::UnboundedReceiver<Job>,
+    place: Place,
+) {
     let meter = Arc::clone(&store.data().meter);
     let _ = shared.meter.set(Arc::clone(&meter));
     let Handler::Wasi03(pre) = &engine.linked.handler else { return };

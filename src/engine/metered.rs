@@ -63,15 +63,27 @@ impl<F: Future, P: Payers> Future for Metered<F, P> {
 #[error("CPU time exceeded")]
 pub struct CpuExceeded;
 
-/// Arms a new store: its memory is limited, and at each tick its guest lets others run, or is stopped if it is overdrawn.
+/// CPU time that a guest computes after the first tick that finds it at work, before it gives way: less than a tick, so that the
+/// next one finds it over.
+pub const SLICE: Duration = Duration::from_millis(1);
+
+/// Arms a new store: its memory is limited, and a tick stops its guest if it is overdrawn, or makes it give way if it has
+/// computed for a while. One that a tick finds by chance goes on: it would have to queue again.
 pub fn arm(store: &mut Store<State>, budget: Duration) {
     store.data().meter.start(budget);
     store.limiter(|state| &mut state.limiter);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {
-        if store.data().meter.exceeded() {
+        let meter = &store.data().meter;
+        if meter.exceeded() {
             return Err(wasmtime::Error::from(CpuExceeded));
         }
-        Ok(UpdateDeadline::Yield(1))
+        Ok(match meter.computed_since_tick() {
+            Some(computed) if computed >= SLICE => {
+                meter.overrun();
+                UpdateDeadline::Yield(1)
+            }
+            _ => UpdateDeadline::Continue(1),
+        })
     });
 }

@@ -14,6 +14,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::engine::failure::{self, Failure};
+use crate::engine::heavy::Movable;
 use crate::engine::metered::Metered;
 use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::{Place, Reuse, VersionEngine};
@@ -35,7 +36,8 @@ struct Instance {
 }
 
 /// Runs to the guest's end, and gives its instance back if it can serve again.
-type Guest = Pin<Box<dyn Future<Output = Result<Option<Idle>, Failure>> + Send>>;
+type Guest = Movable<Running>;
+type Running = Pin<Box<dyn Future<Output = Result<Option<Idle>, Failure>> + Send>>;
 
 /// Answers one request with an instance of its own for that time.
 pub(super) async fn call(
@@ -50,12 +52,12 @@ pub(super) async fn call(
         Reuse::Always => engine.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
         Reuse::Never => None,
     };
-    let guest: Guest = match idle {
+    let (guest, meter): (Running, _) = match idle {
         Some(Idle { instance }) => {
             instance.store.data().meter.start(engine.limits().cpu);
             let meter = Arc::clone(&instance.store.data().meter);
             let run = serve(Arc::clone(engine), instance, request, Arc::clone(call), permit);
-            Box::pin(Metered::new(run, meter, Arc::clone(call)))
+            (Box::pin(Metered::new(run, Arc::clone(&meter), Arc::clone(call))), meter)
         }
         None => {
             let (kit, pre) = match engine.bounds.checked(&engine.linked.checked) {
@@ -71,9 +73,10 @@ pub(super) async fn call(
                 let instance = instantiate(store, &pre, &call, place).await?;
                 serve(engine, instance, request, call, permit).await
             };
-            Box::pin(Metered::new(run, meter, payer))
+            (Box::pin(Metered::new(run, Arc::clone(&meter), payer)), meter)
         }
     };
+    let guest = Movable::new(guest, meter, Arc::clone(&engine.heavy));
     let (head, guest) = in_time(until_head(engine, guest, call)).await??;
     if guest.is_none() && engine.reuse == Reuse::Never {
         engine.bounds.pace.note(call.cpu_ns());
@@ -111,7 +114,7 @@ async fn until_head(
     call: &Call,
 ) -> Result<(http::Response<HyperOutgoingBody>, Option<Guest>), Failure> {
     let (head, ended) = std::future::poll_fn(|cx| {
-        let ended = match guest.as_mut().poll(cx) {
+        let ended = match Pin::new(&mut guest).poll(cx) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         };

@@ -14,6 +14,7 @@ use crate::domain::version::Version;
 use crate::engine::bounds::{Checked, Choice};
 use crate::engine::engines::{Engines, Kit};
 use crate::engine::failure::Failure;
+use crate::engine::heavy::Heavy;
 use crate::engine::lanes::Lanes;
 use crate::engine::live;
 use crate::engine::metered;
@@ -62,6 +63,8 @@ pub struct VersionEngine {
     pub guest_memory_bytes: u64,
     /// The counters of the version, found once so that no request looks for them.
     pub metrics: Arc<VersionMetrics>,
+    /// Whether its guests compute for long, and where they do.
+    pub(super) heavy: Arc<Heavy>,
     permits: Arc<Semaphore>,
     /// Instances that this version may still have.
     share: Arc<Semaphore>,
@@ -97,6 +100,7 @@ impl VersionEngine {
             bounds: Choice::default(),
             guest_memory_bytes: engines.settings.guest_memory_bytes,
             metrics,
+            heavy: engines.heavy.version(),
             permits: Arc::new(Semaphore::new(VERSION_PERMITS)),
             share: Arc::new(Semaphore::new(limits::version_instances_max(engines.settings.instances))),
             waiting: AtomicUsize::new(0),

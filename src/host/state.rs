@@ -1,7 +1,7 @@
 //! What an instance owns on our side: its WASI contexts, its meters, and whose request it is serving.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
@@ -31,14 +31,21 @@ pub struct State {
 }
 
 /// How long an instance's guest has run since its account was last settled. Wall time while it is polled: a guest that waits
-/// is not polled, and one that runs is not interrupted for longer than a tick.
+/// is not polled, and one that runs is not interrupted for longer than a tick. On threads that run only when nothing else does,
+/// that would be the time of others, so there the thread's own clock counts, which costs more to read.
 #[derive(Debug)]
 pub struct Meter {
     origin: std::time::Instant,
-    /// When the present poll began, in nanoseconds since `origin`.
+    /// When the present poll began, in nanoseconds since `origin`, or of the thread's clock.
     poll_began_ns: AtomicU64,
     used_ns: AtomicU64,
     budget_ns: AtomicU64,
+    /// The thread's clock at the first tick of this poll; 0 before.
+    first_tick_ns: AtomicU64,
+    /// Whether the guest gave way because it has computed for long.
+    overrun: AtomicBool,
+    /// Whether it runs on the threads for those that do.
+    away: AtomicBool,
 }
 
 /// Holds an instance's linear memory, all memories together, to the limit.
@@ -118,13 +125,56 @@ impl Default for Meter {
             poll_began_ns: AtomicU64::new(0),
             used_ns: AtomicU64::new(0),
             budget_ns: AtomicU64::new(u64::MAX),
+            first_tick_ns: AtomicU64::new(0),
+            overrun: AtomicBool::new(false),
+            away: AtomicBool::new(false),
         }
     }
 }
 
 impl Meter {
     fn now_ns(&self) -> u64 {
-        nanos(clock::monotonic().duration_since(self.origin))
+        if self.is_away() { clock::thread_cpu_ns() } else { nanos(clock::monotonic().duration_since(self.origin)) }
+    }
+
+    /// From now on the guest is polled on the threads for those that compute for long. Not while it is polled.
+    pub fn goes_away(&self) {
+        self.away.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it is polled on the threads that serve requests. Not while it is polled.
+    pub fn comes_home(&self) {
+        self.away.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the guest is polled on the threads for those that compute for long.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
+    }
+
+    /// CPU time since the first tick that found the guest at work in this poll; none if this is the first.
+    #[must_use]
+    pub fn computed_since_tick(&self) -> Option<Duration> {
+        let now = clock::thread_cpu_ns();
+        match self.first_tick_ns.load(Ordering::Relaxed) {
+            0 => {
+                self.first_tick_ns.store(now, Ordering::Relaxed);
+                None
+            }
+            first => Some(Duration::from_nanos(now.saturating_sub(first))),
+        }
+    }
+
+    /// The guest gives way because it has computed for long.
+    pub fn overrun(&self) {
+        self.overrun.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it did so since this was last asked.
+    #[must_use]
+    pub fn take_overrun(&self) -> bool {
+        self.overrun.load(Ordering::Relaxed) && self.overrun.swap(false, Ordering::Relaxed)
     }
 
     /// Starts an account with `budget` to use.
@@ -142,6 +192,7 @@ impl Meter {
     /// The guest begins to run.
     pub fn begin(&self) {
         self.poll_began_ns.store(self.now_ns(), Ordering::Relaxed);
+        self.first_tick_ns.store(0, Ordering::Relaxed);
     }
 
     /// The guest has stopped running, for now. Returns how long it ran, in nanoseconds.

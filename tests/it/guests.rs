@@ -44,18 +44,35 @@ fn examples_say_hello_on_either_wasi() {
     }
 }
 
-#[test]
-fn hello_js_says_hello() {
-    let artefact = example("hello-js");
+/// Deploys an example in JavaScript; says so and returns none where it is not built.
+fn javascript(name: &str, upload: Upload) -> Option<Node> {
+    let artefact = example(name);
     if !artefact.exists() {
-        println!("skipped: hello-js is not built; `guest-examples/build.sh hello-js` does it where npm is");
-        return;
+        println!("skipped: {name} is not built; `guest-examples/build.sh {name}` does it where npm is");
+        return None;
     }
     let node = Node::with_artifacts_kept(&[]);
-    node.deploy_module("hello-js", &artefact, Upload::default());
+    node.deploy_module(name, &artefact, upload);
+    Some(node)
+}
+
+#[test]
+fn hello_js_says_hello() {
+    let Some(node) = javascript("hello-js", Upload::default()) else { return };
     let (reply, record) = ask(&node, "hello-js", "/");
     assert_eq!((reply.status, reply.text().as_str()), (200, "Hello, World!\n"));
     assert_eq!(record.end(), "ok/");
+}
+
+#[test]
+fn a_handler_in_javascript_serves_many_requests_with_one_instance() {
+    let reuse = Upload::default().with("sluice", json!({ "instance_reuse": true }));
+    let Some(node) = javascript("hello-js-handler", reuse) else { return };
+    for n in 0..3 {
+        let (reply, record) = ask(&node, "hello-js-handler", &format!("/{n}"));
+        assert_eq!((reply.status, reply.text().as_str()), (200, "Hello, World!\n"));
+        assert_eq!((record.end().as_str(), record.number("reused")), ("ok/", f64::from(n)));
+    }
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod storm;
 mod streaming;
 mod tail;
 mod tidy;
+mod under_load;
 mod upload;
 mod versions;
 mod wrangler;

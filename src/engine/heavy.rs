@@ -1,0 +1,295 @@
+//! Guests that compute for long, out of the way of those that do not.
+//!
+//! A few threads serve all requests. A guest that computes holds one of them until a tick makes it give way, and then it stands
+//! in one queue with everybody: beside a hundred guests that spin, each step of a request waits for a hundred of theirs. So a
+//! guest that has computed for longer than [`SLICE`](crate::engine::metered::SLICE) without waiting for anything is moved, as it is, to other threads, which the
+//! system lets run when it has nothing better to do. A version whose guests turn out so is *heavy*, and its next ones begin
+//! there, until enough of them have been short.
+//!
+//! On those threads each version has as many *turns* as there are cores, so that a version with many such guests takes nothing
+//! from a version with few. A guest keeps its turn for a while ([`SLICES_A_TURN`]) rather than for one tick: half-done guests
+//! hold memory.
+
+use std::panic::resume_unwind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_util::sync::PollSemaphore;
+
+use crate::engine::lanes::parallelism;
+use crate::host::state::Meter;
+
+/// Slices that a guest computes before another one of its version has its turn: 100 ms or more of CPU time.
+const SLICES_A_TURN: u32 = 50;
+/// What a guest that was too long adds to its version's score, and the score from which the version is heavy; a guest that was
+/// not takes one away. So a version with one such guest in thirty stays heavy.
+const SCORE: u32 = 32;
+/// Enough: a version is out of it after a thousand short guests at the latest.
+const SCORE_MAX: u32 = 1024;
+/// The lowest priority there is.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 19;
+
+/// The threads for heavy guests.
+pub struct Threads {
+    /// None only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// What is known of one version, and its turns.
+pub struct Heavy {
+    threads: Handle,
+    turns: Arc<Semaphore>,
+    score: AtomicU32,
+}
+
+/// A guest that is moved to the threads for heavy ones when it has to be.
+pub struct Movable<F: Future> {
+    /// None once it was moved.
+    here: Option<F>,
+    away: Option<Away<F::Output>>,
+    meter: Arc<Meter>,
+    heavy: Arc<Heavy>,
+}
+
+/// A guest on the other threads. It ends with this.
+struct Away<T>(JoinHandle<T>);
+
+/// A guest on the other threads, seen from there.
+struct Turns<F> {
+    inner: F,
+    meter: Arc<Meter>,
+    heavy: Arc<Heavy>,
+    turns: PollSemaphore,
+    /// The turn that it has, and the slices it has used of it.
+    turn: Option<(OwnedSemaphorePermit, u32)>,
+    was_short: bool,
+}
+
+// === impl Threads ===
+
+impl Threads {
+    /// One for each core.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn start() -> std::io::Result<Self> {
+        let mut builder = Builder::new_multi_thread();
+        builder.enable_all().worker_threads(parallelism()).thread_name("heavy");
+        // Of this thread alone; elsewhere it would be of the process.
+        #[cfg(target_os = "linux")]
+        builder.on_thread_start(|| {
+            // Without it they are in the way of the others, and no one is hurt otherwise.
+            let _ = rustix::process::nice(NICE);
+        });
+        Ok(Self { runtime: Some(builder.build()?) })
+    }
+
+    /// A version about which nothing is known yet.
+    #[must_use]
+    pub fn version(&self) -> Arc<Heavy> {
+        let threads = self.runtime.as_ref().map(|runtime| runtime.handle().clone());
+        Arc::new(Heavy {
+            threads: threads.expect("the threads are there until they are dropped"),
+            turns: Arc::new(Semaphore::new(parallelism())),
+            score: AtomicU32::new(0),
+        })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting for them is not allowed on a thread that serves others.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+// === impl Heavy ===
+
+impl Heavy {
+    /// Whether guests of the version begin on the other threads.
+    pub fn is_heavy(&self) -> bool {
+        self.score.load(Ordering::Relaxed) >= SCORE
+    }
+
+    /// A guest, or a request to one, has ended and was not too long.
+    pub fn was_short(&self) {
+        // Nearly always nothing is known against a version, and then nothing is written that other cores would have to read.
+        if self.score.load(Ordering::Relaxed) > 0 {
+            let _ = self.score.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |score| score.checked_sub(1));
+        }
+    }
+
+    fn was_long(&self) {
+        let more = |score: u32| Some(score.saturating_add(SCORE).min(SCORE_MAX));
+        let _ = self.score.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+}
+
+// === impl Movable ===
+
+impl<F: Future + Unpin> Movable<F> {
+    /// A guest that is metered by `meter`; what it is polled by belongs to a version that `heavy` knows.
+    pub fn new(inner: F, meter: Arc<Meter>, heavy: Arc<Heavy>) -> Self {
+        if heavy.is_heavy() {
+            meter.goes_away();
+        } else {
+            meter.comes_home();
+        }
+        Self { here: Some(inner), away: None, meter, heavy }
+    }
+}
+
+impl<F> Future for Movable<F>
+where
+    F: Future<Output: Send> + Send + Unpin + 'static,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Self { here, away, meter, heavy } = &mut *self;
+        if let Some(inner) = here.as_mut().filter(|_| !heavy.is_heavy()) {
+            match Pin::new(inner).poll(cx) {
+                Poll::Ready(output) => {
+                    heavy.was_short();
+                    return Poll::Ready(output);
+                }
+                Poll::Pending if !meter.take_overrun() => return Poll::Pending,
+                Poll::Pending => heavy.was_long(),
+            }
+        }
+        if let Some(inner) = here.take() {
+            meter.goes_away();
+            *away = Some(Away(heavy.threads.spawn(Turns::new(inner, meter, heavy))));
+        }
+        let Some(Away(task)) = away else { return Poll::Pending };
+        match Pin::new(task).poll(cx) {
+            Poll::Ready(Ok(output)) => Poll::Ready(output),
+            Poll::Ready(Err(ended)) => match ended.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                // The threads are going down, and this one will.
+                Err(_) => Poll::Pending,
+            },
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Drop for Away<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+// === impl Turns ===
+
+impl<F> Turns<F> {
+    fn new(inner: F, meter: &Arc<Meter>, heavy: &Arc<Heavy>) -> Self {
+        let (meter, heavy) = (Arc::clone(meter), Arc::clone(heavy));
+        let turns = PollSemaphore::new(Arc::clone(&heavy.turns));
+        Self { inner, meter, heavy, turns, turn: None, was_short: true }
+    }
+}
+
+impl<F: Future + Unpin> Future for Turns<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        if this.turn.is_none() {
+            // None only if the semaphore were closed, which it never is.
+            let Some(permit) = ready!(this.turns.poll_acquire(cx)) else { return Poll::Pending };
+            this.turn = Some((permit, 0));
+        }
+        if let Poll::Ready(output) = Pin::new(&mut this.inner).poll(cx) {
+            if this.was_short {
+                this.heavy.was_short();
+            }
+            return Poll::Ready(output);
+        }
+        if this.meter.take_overrun() {
+            // It gave way, and is to be polled again; so nothing has to wake it.
+            this.was_short = false;
+            this.heavy.was_long();
+            if let Some((_, used)) = &mut this.turn
+                && *used + 1 < SLICES_A_TURN
+            {
+                *used += 1;
+                return Poll::Pending;
+            }
+        }
+        this.turn = None;
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Computes for so many slices, and tells on which threads.
+    fn computing(meter: &Arc<Meter>, slices: u32) -> impl Future<Output = Vec<String>> + Unpin + Send + 'static {
+        let (meter, mut seen) = (Arc::clone(meter), Vec::new());
+        std::future::poll_fn(move |cx| {
+            seen.push(std::thread::current().name().unwrap_or_default().to_owned());
+            if seen.len() > slices as usize {
+                return Poll::Ready(std::mem::take(&mut seen));
+            }
+            meter.overrun();
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    async fn run(heavy: &Arc<Heavy>, slices: u32) -> Vec<String> {
+        let meter = Arc::new(Meter::default());
+        Movable::new(computing(&meter, slices), meter, Arc::clone(heavy)).await
+    }
+
+    #[tokio::test]
+    async fn who_computes_for_long_is_moved_and_the_next_ones_begin_there() {
+        let threads = Threads::start().unwrap();
+        let heavy = threads.version();
+        let here = run(&heavy, 0).await;
+        assert_ne!(here, ["heavy"]);
+        let moved = run(&heavy, 3).await;
+        assert_eq!((&moved[0], &moved[1..]), (&here[0], &["heavy", "heavy", "heavy"].map(str::to_owned)[..]));
+        assert_eq!(run(&heavy, 0).await, ["heavy"]);
+        // Short ones make up for it.
+        let mut others = 0;
+        while run(&heavy, 0).await == ["heavy"] {
+            others += 1;
+            assert!(others <= SCORE_MAX, "it stays heavy for ever");
+        }
+        assert!(others > 1);
+    }
+
+    #[tokio::test]
+    async fn many_that_never_end_leave_turns_to_another_version() {
+        let threads = Threads::start().unwrap();
+        let (spinning, other) = (threads.version(), threads.version());
+        let spin: Vec<_> = (0..100)
+            .map(|_| {
+                let heavy = Arc::clone(&spinning);
+                tokio::spawn(async move { run(&heavy, u32::MAX).await })
+            })
+            .collect();
+        assert_eq!(run(&other, SLICES_A_TURN * 3).await.len(), SLICES_A_TURN as usize * 3 + 1);
+        assert_eq!(run(&threads.version(), 0).await.len(), 1);
+        for task in &spin {
+            task.abort();
+        }
+        for task in spin {
+            assert!(task.await.unwrap_err().is_cancelled());
+        }
+        // Those that were left have given their turns back.
+        assert_eq!(run(&spinning, 5).await.len(), 6);
+    }
+}
