@@ -23,6 +23,9 @@ pub const MESSAGE_BYTES_MAX: usize = 1000;
 pub const TAG_BYTES_MAX: usize = 100;
 /// Bytes of an uploaded module, as Cloudflare's.
 pub const MODULE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of code from which on a component is compiled by its template: below, compiling takes less than a second, and whole
+/// pages of data would be most of the artifact.
+pub const TEMPLATE_CODE_BYTES_MIN: u64 = 1024 * 1024;
 /// Bytes of a whole upload: the module, and what wrangler sends beside it.
 pub const UPLOAD_BYTES_MAX: u64 = 80 * 1024 * 1024;
 /// Bytes of an upload's `metadata` part: 128 values of 5 KiB and room for the rest.

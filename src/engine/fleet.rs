@@ -145,9 +145,7 @@ impl Fleet {
             let bytes = std::fs::read(&path)
                 .map_err(|error| format!("cannot read the module `{}`: {error}", path.display()))?;
             let inspected = compile::inspect(&bytes).map_err(|refusal| refusal.message)?;
-            let component = Component::new(&kit.engine, &inspected.component).map_err(|error| format!("{error:#}"))?;
-            artifacts.store(&kit.engine, digest, kind, &component);
-            Ok(component)
+            artifacts.make(&kit.engine, digest, kind, &inspected.component).map_err(|error| format!("{error:#}"))
         });
         let component =
             loading.await.map_err(|error| Failure::NotReady(error.to_string()))?.map_err(Failure::NotReady)?;
