@@ -15,7 +15,7 @@ use wasmtime_wasi_http::{p2, p3};
 use crate::domain::id::{VersionId, WorkerName};
 use crate::domain::module::{DURABLE_OBJECT_EXPORTS, GuestKind, ModuleDigest};
 use crate::domain::version::Version;
-use crate::engine::artifacts::Artifacts;
+use crate::engine::artifacts::{Artifacts, Claim};
 use crate::engine::compile;
 use crate::engine::engines::Engines;
 use crate::engine::failure::Failure;
@@ -33,6 +33,10 @@ use crate::observe::Observer;
 const SWEEP: Duration = Duration::from_secs(1);
 /// A version that no one asked for in this many sweeps is retired, and mapped again when it is next needed.
 const RETIRED_AFTER_SWEEPS: u64 = 600;
+/// How often compiled code is looked through, also while there is room for it.
+const TIDY_EVERY_SWEEPS: u64 = 3600;
+/// Not while a node starts.
+const TIDY_FIRST_SWEEP: u64 = 20;
 /// Instances that no one asked for in this many sweeps are given up.
 const IDLE_AFTER_SWEEPS: u64 = 30;
 
@@ -40,6 +44,9 @@ const IDLE_AFTER_SWEEPS: u64 = 30;
 pub trait ModuleSource: Send + Sync + 'static {
     /// The file with the bytes as uploaded.
     fn path(&self, digest: ModuleDigest) -> PathBuf;
+
+    /// Which modules have versions, and which of those get traffic.
+    fn claims(&self) -> HashMap<ModuleDigest, Claim>;
 }
 
 /// The versions that are ready, or being made so.
@@ -217,11 +224,25 @@ impl Fleet {
         loop {
             tokio::time::sleep(SWEEP).await;
             let Some(fleet) = fleet.upgrade() else { return Ok(()) };
-            fleet.sweep();
+            let now = fleet.sweep();
+            if fleet.artifacts.is_over_full() || now % TIDY_EVERY_SWEEPS == TIDY_FIRST_SWEEP {
+                // One at a time: the next sweep waits for it.
+                let _ = tokio::task::spawn_blocking(move || fleet.tidy_artifacts()).await;
+            }
         }
     }
 
-    fn sweep(&self) {
+    fn tidy_artifacts(&self) {
+        let mut claims = self.modules.claims();
+        let linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = linked.iter().filter(|(_, linked)| linked.strong_count() > 0);
+        claims.extend(running.map(|(digest, _)| (*digest, Claim::Traffic)));
+        drop(linked);
+        self.artifacts.tidy(&[&self.engines.wasi02.engine, &self.engines.wasi03.engine], &claims);
+    }
+
+    /// Returns how many sweeps there have been.
+    fn sweep(&self) -> u64 {
         let now = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
         let unused = |engine: &VersionEngine| now.saturating_sub(engine.last_used.load(Ordering::Relaxed));
         for engine in self.ready.load().values().filter_map(|slot| slot.get()) {
@@ -233,5 +254,6 @@ impl Fleet {
         let gone =
             |engine: &VersionEngine| Arc::strong_count(&engine.version) == 1 || unused(engine) >= RETIRED_AFTER_SWEEPS;
         self.retire_all(|_, slot| slot.get().is_some_and(|engine| gone(engine)));
+        now
     }
 }

@@ -10,38 +10,47 @@
 mod shelf;
 mod template;
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::clock::{Clock as _, SystemClock};
+use crate::domain::limits::{ARTIFACT_STALE_AFTER, TEMPLATE_CODE_BYTES_MIN};
 use crate::domain::module::{GuestKind, ModuleDigest};
-use shelf::Shelf;
+use shelf::{Entry, Need, Shelf};
 use template::{Places, Template};
 
 /// The artifacts of one node.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
-    shelf: Shelf,
+    shelf: Arc<Shelf>,
+    /// From how much code on a component is compiled by its template.
+    template_code_bytes_min: u64,
 }
 
-/// An artifact that others with the same template can be made of.
-#[derive(Serialize, Deserialize)]
-struct Model {
-    artifact: String,
-    places: Places,
+/// Who wants the code of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// A version that gets no traffic by itself.
+    Version,
+    /// A version in an active deployment, or one that runs.
+    Traffic,
 }
 
 impl Artifacts {
-    /// Opens the folder, making it if it is not there.
+    /// Opens the folder, making it if it is not there. It takes up to `bytes_max`, and for a moment what was compiled since it
+    /// was last tidied.
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn open(folder: PathBuf) -> io::Result<Self> {
-        Ok(Self { shelf: Shelf::open(folder)? })
+    pub fn open(folder: PathBuf, bytes_max: u64) -> io::Result<Self> {
+        let shelf = Arc::new(Shelf::open(folder, bytes_max)?);
+        Ok(Self { shelf, template_code_bytes_min: TEMPLATE_CODE_BYTES_MIN })
     }
 
     /// The component of an artifact, if there is a sound one.
@@ -64,7 +73,9 @@ impl Artifacts {
         component: &[u8],
     ) -> wasmtime::Result<Component> {
         let name = name(engine, digest, kind);
-        let template = Template::of(component);
+        // Without copy-on-write a picture is copied into each instance, and its empty pages are memory.
+        let is_mapped = engine.get_memory_init_cow();
+        let template = is_mapped.then(|| Template::of(component, self.template_code_bytes_min)).flatten();
         if let Some(template) = &template {
             if let Some(code) = self.of_model(engine, kind, template, &name)? {
                 return Ok(code);
@@ -75,8 +86,54 @@ impl Artifacts {
         }
         drop(template);
         let code = Component::new(engine, component)?;
-        self.keep(&name, "", &code.serialize()?);
+        self.store(engine, digest, kind, &code);
         Ok(code)
+    }
+
+    /// Keeps the compiled code of a component. A cache that cannot be written costs time, and nothing else.
+    pub fn store(&self, engine: &Engine, digest: ModuleDigest, kind: GuestKind, component: &Component) {
+        let name = name(engine, digest, kind);
+        match component.serialize() {
+            Ok(bytes) => self.keep(&name, "", &bytes),
+            Err(error) => tracing::warn!(artifact = name, %error, "the compiled artifact could not be kept"),
+        }
+    }
+
+    /// Whether more is kept than the limit allows, as far as is known without looking.
+    #[must_use]
+    pub fn is_over_full(&self) -> bool {
+        self.shelf.is_over_full()
+    }
+
+    /// Removes the code of modules that no one claims, and of engines other than `engines`, if it was not used for long; then, if
+    /// the limit is passed, more of it: what was used longest ago goes first, what is claimed by traffic last. Reads the folder.
+    pub fn tidy(&self, engines: &[&Engine], claims: &HashMap<ModuleDigest, Claim>) {
+        let stale_ms = u64::try_from(ARTIFACT_STALE_AFTER.as_millis()).unwrap_or(u64::MAX);
+        let stale_before_ms = SystemClock.now_ms().saturating_sub(stale_ms);
+        let engines: Vec<String> = engines.iter().map(|engine| format!("{:016x}", compatibility(engine))).collect();
+        let need = |entry: &Entry| {
+            let digest = entry.name.get(..64).and_then(|digest| digest.parse().ok());
+            let claim = digest.and_then(|digest: ModuleDigest| claims.get(&digest));
+            let runs_here = engines.iter().any(|engine| entry.name.ends_with(engine));
+            match claim {
+                _ if entry.used_ms < stale_before_ms && !(runs_here && claim.is_some()) => Need::Stale,
+                Some(Claim::Traffic) => Need::Traffic,
+                Some(Claim::Version) | None => Need::Some,
+            }
+        };
+        match self.shelf.tidy(need) {
+            Ok(tidied) if tidied.needed > 0 => tracing::warn!(
+                removed = tidied.removed,
+                limit_bytes = self.shelf.bytes_max(),
+                "the artifact cache is too small for what is deployed: {} artifacts were removed that requests will wait for; raise `--artifact-cache`",
+                tidied.needed
+            ),
+            Ok(tidied) if tidied.removed > 0 => {
+                tracing::info!(removed = tidied.removed, left_bytes = tidied.bytes, "compiled artifacts were removed");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "the artifact cache could not be looked through"),
+        }
     }
 
     /// By an artifact that has the same template.
@@ -87,18 +144,18 @@ impl Artifacts {
         template: &Template,
         name: &str,
     ) -> wasmtime::Result<Option<Component>> {
-        let file = model_file(engine, kind, template);
-        let key = template.key.to_string();
-        let Some(model) = self.shelf.read_note(&file).and_then(|note| serde_json::from_str::<Model>(&note).ok()) else {
-            return Ok(None);
-        };
-        let Some(mut bytes) = self.shelf.read_tagged(&model.artifact, &key) else { return Ok(None) };
-        if template.fill(&mut bytes, &model.places).is_none() {
-            return Ok(None);
-        }
+        let (note, key) = (note_name(engine, kind, template), template.key.to_string());
+        let made = self.shelf.read_note(&note).and_then(|(model, places)| {
+            let places: Places = serde_json::from_str(&places).ok()?;
+            let mut bytes = self.shelf.read_tagged(&model, &key)?;
+            template.fill(&mut bytes, &places)?;
+            Some((model, places, bytes))
+        });
+        let Some((model, places, bytes)) = made else { return Ok(None) };
         self.keep(name, &key, &bytes);
-        // The newest is the last that will be evicted.
-        self.note(&file, &Model { artifact: name.to_owned(), places: model.places });
+        // The newest is the last that goes.
+        self.note(&note, name, &places);
+        tracing::info!(artifact = name, model, "took the code of a component that differs in its data only");
         self.of_bytes(engine, name, &bytes).map(Some)
     }
 
@@ -113,11 +170,14 @@ impl Artifacts {
         let mut bytes = engine.precompile_component(&template.component)?;
         let filled = template.find(&bytes).and_then(|places| template.fill(&mut bytes, &places).map(|()| places));
         let Some(places) = filled else {
-            tracing::warn!(artifact = name, "the compiled code does not show where its data is; it is compiled as it is");
+            tracing::warn!(
+                artifact = name,
+                "the compiled code does not show where its data is; it is compiled as it is"
+            );
             return Ok(None);
         };
         self.keep(name, &template.key.to_string(), &bytes);
-        self.note(&model_file(engine, kind, template), &Model { artifact: name.to_owned(), places });
+        self.note(&note_name(engine, kind, template), name, &places);
         self.of_bytes(engine, name, &bytes).map(Some)
     }
 
@@ -127,10 +187,11 @@ impl Artifacts {
         }
     }
 
-    fn note(&self, file: &str, model: &Model) {
-        let note = serde_json::to_string(model).map_err(io::Error::other);
-        if let Err(error) = note.and_then(|note| self.shelf.write_note(file, &note)) {
-            tracing::warn!(file, %error, "what the compiled artifact is a model for could not be kept");
+    /// Notes that others with the same template can be made of this artifact.
+    fn note(&self, note: &str, name: &str, places: &Places) {
+        let places = serde_json::to_string(places).map_err(io::Error::other);
+        if let Err(error) = places.and_then(|places| self.shelf.write_note(note, name, &places)) {
+            tracing::warn!(artifact = name, %error, "that others can be made of the artifact could not be noted");
         }
     }
 
@@ -165,7 +226,7 @@ fn name(engine: &Engine, digest: ModuleDigest, kind: GuestKind) -> String {
     format!("{digest}-{}-{:016x}", kind.wasi(), compatibility(engine))
 }
 
-fn model_file(engine: &Engine, kind: GuestKind, template: &Template) -> String {
+fn note_name(engine: &Engine, kind: GuestKind, template: &Template) -> String {
     format!("{}-{}-{:016x}", template.key, kind.wasi(), compatibility(engine))
 }
 
@@ -175,3 +236,6 @@ fn compatibility(engine: &Engine) -> u64 {
     engine.precompile_compatibility_hash().hash(&mut hash);
     hash.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,9 +16,9 @@ use object::{Object as _, ObjectSection as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use wasm_encoder::Encode as _;
-use wasmparser::{BinaryReader, BinaryReaderError, Data, DataKind, Global, Operator, Parser, Payload, TypeRef, ValType};
-
-use crate::domain::limits::TEMPLATE_CODE_BYTES_MIN;
+use wasmparser::{
+    BinaryReader, BinaryReaderError, Data, DataKind, Global, Operator, Parser, Payload, TypeRef, ValType,
+};
 
 /// Part of the key: whoever changes how templates are made counts on.
 const FORMAT: &[u8] = b"sluice template 1\0";
@@ -80,13 +80,8 @@ struct Picture {
 // === impl Template ===
 
 impl Template {
-    /// The template of a component, unless it has so little code that compiling it is quick, or nothing that varies.
-    pub(super) fn of(component: &[u8]) -> Option<Self> {
-        Self::with_code(component, TEMPLATE_CODE_BYTES_MIN)
-    }
-
-    /// The same, from `code_bytes_min` of code on.
-    pub(super) fn with_code(component: &[u8], code_bytes_min: u64) -> Option<Self> {
+    /// The template of a component, unless it has less code than that or nothing that varies.
+    pub(super) fn of(component: &[u8], code_bytes_min: u64) -> Option<Self> {
         if code_bytes(component).ok()? < code_bytes_min {
             return None;
         }
@@ -298,12 +293,7 @@ fn start_of(segment: &Data<'_>) -> Result<Option<u32>, BinaryReaderError> {
 }
 
 /// Writes a data section: the first active segment is the whole picture's pattern, the others are empty, passive ones stay.
-fn write_data(
-    section: &[u8],
-    picture: &Picture,
-    ordinal: usize,
-    out: &mut Vec<u8>,
-) -> Result<(), BinaryReaderError> {
+fn write_data(section: &[u8], picture: &Picture, ordinal: usize, out: &mut Vec<u8>) -> Result<(), BinaryReaderError> {
     let active = |start: u32, bytes: &[u8], out: &mut Vec<u8>| {
         out.extend([0x00, 0x41]);
         start.cast_signed().encode(out);
