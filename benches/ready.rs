@@ -7,6 +7,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
@@ -81,7 +82,7 @@ fn script_changed(
     let worker: WorkerName = "changed".parse().expect("a name");
     let bytes = std::fs::read(module).expect("the module can be read");
     let greeting = bytes.windows(13).position(|window| window == b"Hello, World!").expect("the script's text");
-    let (folder, mut number) = (tempfile::tempdir().expect("a temporary folder"), 0u32);
+    let (folder, numbers) = (tempfile::tempdir().expect("a temporary folder"), AtomicU32::new(0));
     let file = folder.path().join("changed.wasm");
     let prover = Prover::new(node.sibling(&node.artifacts()));
     group.sample_size(10);
@@ -89,7 +90,7 @@ fn script_changed(
         b.to_async(runtime).iter_custom(async |iterations| {
             let mut took = Duration::ZERO;
             for _ in 0..iterations {
-                number += 1;
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
                 let mut changed = bytes.clone();
                 changed[greeting..greeting + 13].copy_from_slice(format!("Hello {number:07}").as_bytes());
                 std::fs::write(&file, &changed).expect("a file");

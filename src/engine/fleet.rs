@@ -36,7 +36,7 @@ const RETIRED_AFTER_SWEEPS: u64 = 600;
 /// How often compiled code is looked through, also while there is room for it.
 const TIDY_EVERY_SWEEPS: u64 = 3600;
 /// Not while a node starts.
-const TIDY_FIRST_SWEEP: u64 = 20;
+const TIDY_FIRST_SWEEP: u64 = 5;
 /// Instances that no one asked for in this many sweeps are given up.
 const IDLE_AFTER_SWEEPS: u64 = 30;
 

@@ -1,7 +1,8 @@
 //! Compiled code on disk: a node with a warm cache compiles nothing, and maps each artifact when it is first needed.
 //!
 //! An artifact's name is made of the module's digest and of everything that changes the machine code. Beside it stands its
-//! length and checksum, which are checked before the code is mapped: what does not fit is compiled again.
+//! length and checksum, which are checked before the code is mapped: what does not fit is compiled again. A large one is checked
+//! once in a process, and again if its file has changed since.
 //!
 //! A component whose [`template`] was compiled before is not compiled: its artifact is copied from one of the same template, and
 //! what varies is put in its place. A script in a language whose tool packs a whole engine beside it is so ready in a

@@ -5,6 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock::{Clock as _, SystemClock};
@@ -14,6 +15,8 @@ const CHECKED_AT_ONCE: usize = 256 * 1024;
 
 /// A file that is being written is not older than this; what is older was left behind.
 const WRITING_MAX: Duration = Duration::from_secs(60 * 60);
+/// Artifacts from this size on are checked once in a process, as long as nobody changes them; smaller ones each time.
+const CHECKED_ONCE_BYTES_MIN: u64 = 1024 * 1024;
 /// Room is made for some more at once, since making it reads the whole folder.
 const ROOM_MADE: u64 = 10;
 
@@ -29,6 +32,17 @@ pub(super) struct Shelf {
     bytes_max: u64,
     /// Bytes in the folder as far as is known: what has been written since they were last counted comes on top.
     bytes: AtomicU64,
+    /// Large artifacts that this process has checked, as they were then: reading one again is most of what it takes to wake a
+    /// version.
+    checked: Mutex<HashMap<String, Stamp>>,
+}
+
+/// A file as it was at one moment: whoever changes it changes this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    inode: u64,
+    changed: (i64, i64),
 }
 
 /// How much an artifact is needed: the least needed goes first.
@@ -73,7 +87,7 @@ struct Seal {
 impl Shelf {
     pub(super) fn open(folder: PathBuf, bytes_max: u64) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, bytes_max, bytes: AtomicU64::new(0) })
+        Ok(Self { folder, bytes_max, bytes: AtomicU64::new(0), checked: Mutex::default() })
     }
 
     pub(super) fn bytes_max(&self) -> u64 {
@@ -92,10 +106,14 @@ impl Shelf {
     /// Whether there is an artifact of that name that is as it was written. It counts as used.
     pub(super) fn is_sound(&self, name: &str) -> bool {
         let (Some(seal), Ok(mut file)) = (self.seal(name), File::open(self.path(name))) else { return false };
-        let sound = checksum_of(&mut file).is_ok_and(|found| found == (seal.len, seal.checksum));
-        if !sound {
+        let stamp = Stamp::of(&file).filter(|stamp| stamp.len >= CHECKED_ONCE_BYTES_MIN);
+        let was_sound = stamp.is_some() && self.checked().get(name) == stamp.as_ref();
+        if !was_sound && !checksum_of(&mut file).is_ok_and(|found| found == (seal.len, seal.checksum)) {
             tracing::warn!(path = %self.path(name).display(), "the compiled artifact is damaged; it is made again");
             return false;
+        }
+        if let (Some(stamp), false) = (stamp, was_sound) {
+            self.checked().insert(name.to_owned(), stamp);
         }
         let now = UNIX_EPOCH + Duration::from_millis(SystemClock.now_ms());
         if let Err(error) = File::open(self.file(name, SEAL)).and_then(|file| file.set_modified(now)) {
@@ -168,6 +186,7 @@ impl Shelf {
             tidied.needed += usize::from(need == Need::Traffic);
             tidied.bytes -= entry.bytes;
         }
+        self.checked().retain(|name, _| left.contains(name));
         for name in notes {
             if self.read_note(&name).is_none_or(|(artifact, _)| !left.contains(&artifact)) {
                 remove(&self.file(&name, NOTE));
@@ -220,8 +239,28 @@ impl Shelf {
         Ok((whole, notes))
     }
 
+    fn checked(&self) -> MutexGuard<'_, HashMap<String, Stamp>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn seal(&self, name: &str) -> Option<Seal> {
         fs::read_to_string(self.file(name, SEAL)).ok()?.parse().ok()
+    }
+}
+
+impl Stamp {
+    #[cfg(unix)]
+    fn of(file: &File) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let metadata = file.metadata().ok()?;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Some(Self { len: metadata.len(), inode: metadata.ino(), changed })
+    }
+
+    #[cfg(not(unix))]
+    fn of(_: &File) -> Option<Self> {
+        None
     }
 }
 
@@ -330,6 +369,27 @@ pub(super) mod tests {
         assert_eq!((names(&shelf).as_str(), tidied.removed, tidied.needed), ("adef", 2, 0));
         assert!(!shelf.is_over_full() && tidied.bytes <= shelf.bytes_max);
         assert_eq!(shelf.tidy(|_| Need::Some).unwrap().removed, 0);
+    }
+
+    #[test]
+    fn a_large_artifact_is_checked_again_once_it_was_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(folder.path().to_owned(), u64::MAX).unwrap();
+        let mut bytes = vec![7; CHECKED_ONCE_BYTES_MIN as usize];
+        shelf.write("a", "", &bytes).unwrap();
+        assert!(shelf.is_sound("a") && shelf.is_sound("a"));
+        assert_eq!(shelf.checked().len(), 1);
+        let stamp = || Stamp::of(&File::open(shelf.path("a")).unwrap());
+        let before = stamp();
+        bytes[99] ^= 1;
+        // A clock that ticks slowly shows a change late.
+        while stamp() == before {
+            fs::write(shelf.path("a"), &bytes).unwrap();
+        }
+        assert!(!shelf.is_sound("a"));
+        bytes[99] ^= 1;
+        fs::write(shelf.path("a"), &bytes).unwrap();
+        assert!(shelf.is_sound("a"));
     }
 
     #[test]

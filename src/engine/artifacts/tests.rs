@@ -1,3 +1,5 @@
+//! Components by their templates: the same guests as compiled directly, and taken from one another where they may be.
+
 use proptest::prelude::*;
 use wasmtime::Store;
 use wasmtime::component::{Component, Linker};
@@ -231,7 +233,8 @@ fn a_component_has_no_template_if_it_is_small_or_its_data_are_not_known_before_i
 
 #[test]
 fn nothing_is_made_of_what_is_damaged() {
-    let damages: [(&str, fn(&Artifacts, &str)); 5] = [
+    type Damage = fn(&Artifacts, &str);
+    let damages: [(&str, Damage); 5] = [
         ("a flipped byte of the artifact", |artifacts, name| flip(&artifacts.shelf.path(name))),
         ("no artifact", |artifacts, name| std::fs::remove_file(artifacts.shelf.path(name)).unwrap()),
         ("another artifact's seal", |artifacts, name| {
