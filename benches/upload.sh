@@ -9,8 +9,9 @@
 # of the component with another script. That is SECOND, or else the component with another greeting written over its own, which
 # leaves the code as it is, as the tools for JavaScript and Python do.
 #
-# Set in the environment: ROUNDS=3 (the medians count), CORES=0,1, GUEST=hello-js, SECOND= (a component), WASMTIME= (a wasmtime 48,
-# else one on PATH), SLUICE= (another binary), SLUICE_ARGS= (for `sluice serve`).
+# Set in the environment: ROUNDS=3 (the medians count), CORES=0,1, GUEST=hello-js, SECOND= (a component), WASMTIME= (a wasmtime 48
+# that compiles; else one on PATH, else a program that calls its library likewise), SLUICE= (another binary), SLUICE_ARGS= (for
+# `sluice serve`).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common/node.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/common/start.sh"
@@ -23,7 +24,13 @@ case ${1-} in
 esac
 : "${ROUNDS:=3}" "${CORES:=0,1}" "${GUEST:=hello-js}" "${SECOND:=}" "${WASMTIME:=$(command -v wasmtime || true)}"
 need curl jq taskset
-build
+if [[ -n $WASMTIME ]] && "$WASMTIME" compile --help > /dev/null 2>&1; then
+    build
+    compiler=("$WASMTIME" compile -o "$work/compiled") compiler_name="wasmtime compile"
+else
+    build precompile
+    compiler=("$release/examples/precompile") compiler_name="wasmtime's library, as wasmtime compile"
+fi
 [[ -f $examples/$GUEST.wasm ]] || die "there is no $examples/$GUEST.wasm; guest-examples/build.sh $GUEST makes it where npm is"
 first=$examples/$GUEST.wasm
 if [[ -z $SECOND ]]; then
@@ -41,12 +48,19 @@ timed() {
     now && echo $((now - began)) >> "$work/$name"
 }
 
-compile() { taskset -c "$CORES" "$WASMTIME" compile -o "$work/compiled" "$first" && rm "$work/compiled"; }
+compile() {
+    if [[ $compiler_name == "wasmtime compile" ]]; then
+        taskset -c "$CORES" "${compiler[@]}" "$first"
+    else
+        taskset -c "$CORES" "${compiler[@]}" "$first" "$work/compiled"
+    fi
+    rm "$work/compiled"
+}
 deploy() { upload PUT w "$1" '{}' > /dev/null; }
 body() { curl --silent --fail -H 'Host: w.localhost' "http://$data/"; }
 
 for ((n = 0; n < ROUNDS; n++)); do
-    [[ -z $WASMTIME ]] || timed wasmtime compile
+    timed wasmtime compile
     start_node "$work/node" taskset -c "$CORES"
     timed first deploy "$first"
     old=$(body)
@@ -58,8 +72,8 @@ for ((n = 0; n < ROUNDS; n++)); do
     say "round $((n + 1)) of $ROUNDS"
 done
 
-[[ -n $WASMTIME ]] && wasmtime_us=$(median < "$work/wasmtime") || wasmtime_us=null
-first_us=$(median < "$work/first") second_us=$(median < "$work/second")
+wasmtime_us=$(median < "$work/wasmtime") first_us=$(median < "$work/first")
+second_us=$(median < "$work/second")
 if [[ -n $json ]]; then
     jq -n --arg date "$(date -u +%F)" --arg cpu "$(cpu_model)" --arg guest "$GUEST" --arg cores "$CORES" \
         --argjson wasmtime "$wasmtime_us" --argjson first "$first_us" --argjson second "$second_us" '
@@ -67,8 +81,7 @@ if [[ -n $json ]]; then
          wasmtime_compile_us: $wasmtime, first_upload_us: $first, second_upload_us: $second}'
 else
     echo "$(date -u +%F), $(cpu_model), cores $CORES, $GUEST, medians of $ROUNDS rounds"
-    [[ $wasmtime_us == null ]] || awk -v it="$wasmtime_us" 'BEGIN { printf "%-38s %7.2f s\n", "wasmtime compile", it / 1e6 }'
-    awk -v it="$first_us" -v of="$wasmtime_us" 'BEGIN { printf "%-38s %7.2f s%s\n", "first upload, proven and deployed", it / 1e6,
-        of == "null" ? "" : sprintf(", %.2f of wasmtime compile", it / of) }'
-    awk -v it="$second_us" -v of="$first_us" 'BEGIN { printf "%-38s %7.2f s, %.3f of the first\n", "second upload, another script", it / 1e6, it / of }'
+    awk -v it="$wasmtime_us" -v name="$compiler_name" 'BEGIN { printf "%-40s %7.2f s\n", name, it / 1e6 }'
+    awk -v it="$first_us" -v of="$wasmtime_us" 'BEGIN { printf "%-40s %7.2f s, %.2f of that\n", "first upload, proven and deployed", it / 1e6, it / of }'
+    awk -v it="$second_us" -v of="$first_us" 'BEGIN { printf "%-40s %7.2f s, %.3f of the first\n", "second upload, another script", it / 1e6, it / of }'
 fi
