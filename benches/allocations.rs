@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluicegate::ingress::crew::Crew;
 use sluicegate::ingress::listener;
 use sluicegate::ingress::serve::{Door, Overrides, VersionHeader};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -124,7 +125,8 @@ async fn serve(node: &Node) -> SocketAddr {
         overrides: Overrides::Any,
         override_token: String::new(),
     };
-    tokio::spawn(listener::run(listener, Arc::new(door), CancellationToken::new(), Duration::ZERO));
+    let crew = Arc::new(Crew::start().expect("threads"));
+    tokio::spawn(listener::run(listener, Arc::new(door), crew, CancellationToken::new(), Duration::ZERO));
     data
 }
 

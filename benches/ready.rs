@@ -7,6 +7,7 @@ mod common;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
@@ -43,6 +44,9 @@ fn ready(c: &mut Criterion) {
         cold(&mut group, &runtime, &node, &module, &first);
         cached(&mut group, &runtime, &node, &worker, &first);
         shared(&mut group, &runtime, &node, &worker, [&first, &second]);
+        if *guest == "hello-js" {
+            script_changed(&mut group, &runtime, &node, &module, &first);
+        }
         group.finish();
     }
 }
@@ -59,6 +63,40 @@ fn cold(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, node: &Node
                 let prover = Prover::new(node.sibling(folder.path()));
                 let began = monotonic();
                 let proven = prover.prove(&worker, module, version.module.digest, &version.config).await;
+                took += began.elapsed();
+                assert!(proven.is_ok(), "{proven:?}");
+            }
+            took
+        });
+    });
+}
+
+/// The upload's proof of a component whose script alone changed, beside the code of the one before.
+fn script_changed(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &Runtime,
+    node: &Node,
+    module: &Path,
+    version: &Version,
+) {
+    let worker: WorkerName = "changed".parse().expect("a name");
+    let bytes = std::fs::read(module).expect("the module can be read");
+    let greeting = bytes.windows(13).position(|window| window == b"Hello, World!").expect("the script's text");
+    let (folder, numbers) = (tempfile::tempdir().expect("a temporary folder"), AtomicU32::new(0));
+    let file = folder.path().join("changed.wasm");
+    let prover = Prover::new(node.sibling(&node.artifacts()));
+    group.sample_size(10);
+    group.bench_function("script_changed", |b| {
+        b.to_async(runtime).iter_custom(async |iterations| {
+            let mut took = Duration::ZERO;
+            for _ in 0..iterations {
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                let mut changed = bytes.clone();
+                changed[greeting..greeting + 13].copy_from_slice(format!("Hello {number:07}").as_bytes());
+                std::fs::write(&file, &changed).expect("a file");
+                let digest = common::digest(&file);
+                let began = monotonic();
+                let proven = prover.prove(&worker, &file, digest, &version.config).await;
                 took += began.elapsed();
                 assert!(proven.is_ok(), "{proven:?}");
             }

@@ -10,6 +10,7 @@
 # SLUICE_ARGS= (for `sluice serve`).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common/node.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/common/start.sh"
 
 json=
 case ${1-} in
@@ -45,46 +46,6 @@ fill() {
     done
 }
 
-median() { sort -n | awk '{ list[NR] = $1 } END { print NR % 2 ? list[(NR + 1) / 2] : (list[NR / 2] + list[NR / 2 + 1]) / 2 }'; }
-
-# --- Start ---------------------------------------------------------------------------------------------
-
-# now: microseconds. Nothing is forked for it, nor below between a start and its answer.
-now() { now=${EPOCHREALTIME/[^0-9]/}; }
-
-# ask HOST: sends a request to the node and waits for the first line of the answer.
-ask() {
-    local line
-    exec {socket}<> "/dev/tcp/127.0.0.1/${address##*:}"
-    printf 'GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" >&"$socket"
-    read -r line <&"$socket"
-    exec {socket}>&-
-    [[ $line == *' 200 '* ]] || die "the node answered '$line'"
-}
-
-# start FOLDER: starts a node, and adds what it took to the files `listening`, `first` and `second`.
-start() {
-    local began listening first second line out
-    rm -f "$work/start.out"
-    mkfifo "$work/start.out"
-    now && began=$now
-    "$SLUICE" serve --listen 127.0.0.1:0 --control-listen 127.0.0.1:0 --data-dir "$1" $SLUICE_ARGS \
-        > "$work/start.out" 2> "$work/start.log" &
-    node=$!
-    children+=("$node")
-    exec {out}< "$work/start.out"
-    read -r line <&"$out" || { cat "$work/start.log" >&2; die "the node did not start"; }
-    now && listening=$((now - began))
-    address=${line##*http://}
-    ask w0.localhost
-    now && first=$((now - began)) began=$now
-    ask w0.localhost
-    now && second=$((now - began))
-    stop_node
-    exec {out}<&-
-    echo "$listening" >> "$work/listening" && echo "$first" >> "$work/first" && echo "$second" >> "$work/second"
-}
-
 # --- Memory --------------------------------------------------------------------------------------------
 
 # resident FOLDER: KiB that a node holds after a start over it, without traffic.
@@ -100,7 +61,7 @@ resident() {
 # measure_starts NAME FOLDER: the medians of STARTS starts, in microseconds: listening, first answer, second answer.
 measure_starts() {
     local n
-    for ((n = 0; n < STARTS; n++)); do start "$2"; done
+    for ((n = 0; n < STARTS; n++)); do start "$2" && stop_node; done
     echo "$1 $(median < "$work/listening") $(median < "$work/first") $(median < "$work/second")"
     rm "$work/listening" "$work/first" "$work/second"
 }

@@ -1,5 +1,6 @@
 //! The composition root: the only file that knows every room. Settings → parts → running → drained.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use crate::dispatch::Dispatcher;
 use crate::domain::id::WorkerName;
 use crate::domain::limits;
 use crate::domain::module::ModuleDigest;
-use crate::engine::artifacts::Artifacts;
+use crate::engine::artifacts::{Artifacts, Claim};
 use crate::engine::engines::{self, Engines};
 use crate::engine::fleet::{Fleet, ModuleSource};
 use crate::engine::prove::Prover;
@@ -62,6 +63,8 @@ pub struct Settings {
     /// A request log that has grown to this is put aside.
     pub request_log_bytes_max: u64,
     pub guest_memory_bytes: u64,
+    /// Compiled code on disk.
+    pub artifact_cache_bytes: u64,
     pub objects: objects::Settings,
     /// How long requests may go on after the node was told to stop.
     pub drain: Duration,
@@ -148,6 +151,7 @@ impl Settings {
             request_log: None,
             request_log_bytes_max: limits::REQUEST_LOG_BYTES_MAX,
             guest_memory_bytes: limits::GUEST_MEMORY_BYTES,
+            artifact_cache_bytes: limits::ARTIFACT_CACHE_BYTES,
             objects: objects::Settings::default(),
             drain: Duration::from_secs(30),
             instance_slots: None,
@@ -277,7 +281,8 @@ fn fleet(
     });
     let engines = Arc::new(engines.map_err(|error| Error::Engines(format!("{error:#}")))?);
     let folder = settings.data_dir.join("artifacts");
-    let artifacts = Artifacts::open(folder.clone()).map_err(|source| Error::Write { path: folder, source })?;
+    let artifacts = Artifacts::open(folder.clone(), settings.artifact_cache_bytes)
+        .map_err(|source| Error::Write { path: folder, source })?;
     let modules = Arc::new(Modules(Arc::clone(catalog)));
     Ok(Fleet::new(engines, artifacts, modules, Arc::clone(outbound), Arc::clone(kv), Arc::clone(observer)))
 }
@@ -440,5 +445,16 @@ struct Modules(Arc<Catalog>);
 impl ModuleSource for Modules {
     fn path(&self, digest: ModuleDigest) -> PathBuf {
         self.0.modules().path(digest)
+    }
+
+    fn claims(&self) -> HashMap<ModuleDigest, Claim> {
+        let (view, mut claims) = (self.0.view(), HashMap::new());
+        for worker in view.workers() {
+            claims.extend(worker.newest_first().map(|version| (version.module.digest, Claim::Version)));
+        }
+        // Versions of several workers may share a module.
+        let live = view.workers().flat_map(|worker| worker.live());
+        claims.extend(live.map(|version| (version.module.digest, Claim::Traffic)));
+        claims
     }
 }

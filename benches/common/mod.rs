@@ -4,6 +4,7 @@
 
 pub mod choices;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -16,10 +17,11 @@ use sluicegate::dispatch::Dispatcher;
 use sluicegate::domain::config::{ConfigDraft, Inheritance};
 use sluicegate::domain::deployment::CodeUpdate;
 use sluicegate::domain::id::WorkerName;
+use sluicegate::domain::limits::ARTIFACT_CACHE_BYTES;
 use sluicegate::domain::migration::{Migration, Step};
 use sluicegate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
 use sluicegate::domain::version::{Annotations, Provenance, Source, Trigger, Version};
-use sluicegate::engine::artifacts::Artifacts;
+use sluicegate::engine::artifacts::{Artifacts, Claim};
 use sluicegate::engine::engines::{Engines, Settings};
 use sluicegate::engine::fleet::{Fleet, ModuleSource};
 use sluicegate::engine::prove::Prover;
@@ -57,6 +59,10 @@ pub struct Modules(pub Arc<Catalog>);
 impl ModuleSource for Modules {
     fn path(&self, digest: ModuleDigest) -> PathBuf {
         self.0.modules().path(digest)
+    }
+
+    fn claims(&self) -> HashMap<ModuleDigest, Claim> {
+        HashMap::new()
     }
 }
 
@@ -214,7 +220,7 @@ impl Node {
 fn fleet(engines: &Arc<Engines>, catalog: &Arc<Catalog>, observer: &Arc<Observer>, artifacts: &Path) -> Arc<Fleet> {
     Fleet::new(
         Arc::clone(engines),
-        Artifacts::open(artifacts.to_owned()).expect("a folder for artifacts"),
+        Artifacts::open(artifacts.to_owned(), ARTIFACT_CACHE_BYTES).expect("a folder for artifacts"),
         Arc::new(Modules(Arc::clone(catalog))),
         Arc::new(Outbound::new(Policy::public())),
         Kv::new(Arc::new(MemoryStore::new()), Arc::new(SystemClock)),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::pages::{PAGE, Pages};
 use super::record::{self, Head, unreadable};
 use super::seal::Sealer;
 use super::view::DisabledRoutes;
@@ -16,19 +17,17 @@ use crate::domain::object::ObjectNamespaceId;
 use crate::domain::version::Version;
 use crate::store::{self, Entry, Order, Range, Snapshot};
 
-/// Entries of one page of a scan: small beside a view, large beside the cost of asking.
-const PAGE: usize = 1000;
-
 /// The view of `snapshot`. What `known` has already, and what has not changed since, is taken over.
 pub(super) async fn view(snapshot: &dyn Snapshot, sealer: &Sealer, known: &View) -> Result<View, Error> {
     let mut shared = Shared::default();
     let mut workers = Vec::new();
+    let mut reads = if known.workers().len() == 0 { Reads::of_all(snapshot) } else { Reads::of_some(snapshot) };
     for entry in scan(snapshot, record::heads()).await? {
         let name = record::worker_of(&entry.key).map_err(unreadable(&entry))?;
         let known = known.worker(&name);
         match known.filter(|known| known.revision == entry.revision) {
             Some(known) => workers.push(Arc::clone(known)),
-            None => workers.push(worker_of(snapshot, sealer, name, &entry, known, &mut shared).await?),
+            None => workers.push(worker_of(&mut reads, sealer, name, &entry, known, &mut shared).await?),
         }
     }
     Ok(View::new(workers, disabled_routes(snapshot).await?, doomed(snapshot).await?))
@@ -44,11 +43,11 @@ pub(super) async fn worker(
     let key = record::head_key(name);
     let Some(entry) = snapshot.get(&key).await.map_err(reading)? else { return Ok(None) };
     let mut shared = Shared::default();
-    worker_of(snapshot, sealer, name.clone(), &entry, known, &mut shared).await.map(Some)
+    worker_of(&mut Reads::of_some(snapshot), sealer, name.clone(), &entry, known, &mut shared).await.map(Some)
 }
 
 async fn worker_of(
-    snapshot: &dyn Snapshot,
+    reads: &mut Reads<'_>,
     sealer: &Sealer,
     name: WorkerName,
     entry: &Entry,
@@ -65,7 +64,7 @@ async fn worker_of(
         shared.facts.entry(version.module.digest).or_insert_with(|| Arc::clone(&version.module));
     }
     let range = record::versions(&name).after(&record::version_key(&name, counters.versions));
-    for entry in scan(snapshot, range).await? {
+    for entry in reads.versions(range).await? {
         let version = record::version::decode(&entry.value, &name, sealer).map_err(unreadable(&entry))?;
         let version = shared.version(version, versions.last());
         versions.push(Arc::new(version));
@@ -73,7 +72,7 @@ async fn worker_of(
 
     let range = record::deployments(&name).after(&record::deployment_key(&name, counters.deployments));
     let mut deployments = Vec::new();
-    for entry in snapshot.scan(range, Order::Descending, DEPLOYMENTS_KEPT).await.map_err(reading)? {
+    for entry in reads.newest_deployments(range, head.counters.deployments).await? {
         deployments.push(deployment(&entry)?);
     }
     if let Some(known) = known {
@@ -125,6 +124,51 @@ async fn scan(snapshot: &dyn Snapshot, range: Range) -> Result<Vec<Entry>, Error
 
 pub(super) fn reading(source: store::Error) -> Error {
     Error::Store { attempt: "read the catalog", source }
+}
+
+/// How the workers' records are read: of some, each by itself; of all, by pages.
+struct Reads<'a> {
+    snapshot: &'a dyn Snapshot,
+    by_pages: Option<Families<'a>>,
+}
+
+struct Families<'a> {
+    versions: Pages<'a>,
+    deployments: Pages<'a>,
+}
+
+impl<'a> Reads<'a> {
+    fn of_some(snapshot: &'a dyn Snapshot) -> Self {
+        Self { snapshot, by_pages: None }
+    }
+
+    /// Whoever reads all workers asks for them in the order of their names.
+    fn of_all(snapshot: &'a dyn Snapshot) -> Self {
+        let versions = Pages::of(snapshot, record::all_versions());
+        let deployments = Pages::of(snapshot, record::all_deployments());
+        Self { snapshot, by_pages: Some(Families { versions, deployments }) }
+    }
+
+    async fn versions(&mut self, range: Range) -> Result<Vec<Entry>, Error> {
+        match &mut self.by_pages {
+            Some(families) => families.versions.take(&range).await.map_err(reading),
+            None => scan(self.snapshot, range).await,
+        }
+    }
+
+    /// The newest that are kept in memory, newest first. `last` is the number of the last one there ever was.
+    async fn newest_deployments(&mut self, range: Range, last: u64) -> Result<Vec<Entry>, Error> {
+        match &mut self.by_pages {
+            Some(families) if last <= DEPLOYMENTS_KEPT as u64 => {
+                let mut entries = families.deployments.take(&range).await.map_err(reading)?;
+                entries.reverse();
+                return Ok(entries);
+            }
+            Some(families) => families.deployments.skip(&range),
+            None => {}
+        }
+        self.snapshot.scan(range, Order::Descending, DEPLOYMENTS_KEPT).await.map_err(reading)
+    }
 }
 
 /// What versions share in memory: a module's facts among all versions that have its bytes, a configuration among versions that

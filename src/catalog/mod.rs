@@ -49,6 +49,7 @@ mod doomed;
 mod error;
 mod load;
 mod modules;
+mod pages;
 mod publish;
 mod record;
 mod remove;

@@ -164,6 +164,11 @@ pub fn apply(args: &NodeArgs, settings: &mut app::Settings) -> Result<(), Fault>
         settings.guest_memory_bytes =
             bytes.ok_or_else(|| usage(format!("--guest-memory {text}: expected a size such as 128MiB")))?;
     }
+    if let Some(text) = &args.artifact_cache {
+        let bytes = parse_bytes(text);
+        settings.artifact_cache_bytes =
+            bytes.ok_or_else(|| usage(format!("--artifact-cache {text}: expected a size such as 4GiB")))?;
+    }
     if let Some(text) = &args.drain {
         let drain = parse_duration(text);
         settings.drain = drain.ok_or_else(|| usage(format!("--drain {text}: expected a time such as 30s")))?;

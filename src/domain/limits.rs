@@ -23,6 +23,14 @@ pub const MESSAGE_BYTES_MAX: usize = 1000;
 pub const TAG_BYTES_MAX: usize = 100;
 /// Bytes of an uploaded module, as Cloudflare's.
 pub const MODULE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of code from which on a component is compiled by its template: below, compiling takes less than a second, and whole
+/// pages of data would be most of the artifact.
+pub const TEMPLATE_CODE_BYTES_MIN: u64 = 1024 * 1024;
+/// Bytes of compiled code on disk, unless `--artifact-cache` says otherwise: a hundred JavaScript modules take that much, or
+/// thirty thousand small ones.
+pub const ARTIFACT_CACHE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// Compiled code that no version has, or that another wasmtime made, goes after so long without use.
+pub const ARTIFACT_STALE_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Bytes of a whole upload: the module, and what wrangler sends beside it.
 pub const UPLOAD_BYTES_MAX: u64 = 80 * 1024 * 1024;
 /// Bytes of an upload's `metadata` part: 128 values of 5 KiB and room for the rest.

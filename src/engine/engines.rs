@@ -95,6 +95,13 @@ impl Engines {
         }
     }
 
+    /// The engines that have been made.
+    #[must_use]
+    pub fn all(&self) -> Vec<&Engine> {
+        let kits = [&self.wasi02, &self.wasi03].into_iter().chain(self.checked.get());
+        kits.map(|kit| &kit.engine).collect()
+    }
+
     /// The kit for light 0.2 guests, made with the first of them: its pool takes address space and some milliseconds.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use wasmtime_wasi_http::{p2, p3};
 use crate::domain::id::{VersionId, WorkerName};
 use crate::domain::module::{DURABLE_OBJECT_EXPORTS, GuestKind, ModuleDigest};
 use crate::domain::version::Version;
-use crate::engine::artifacts::Artifacts;
+use crate::engine::artifacts::{Artifacts, Claim};
 use crate::engine::bounds::Checked;
 use crate::engine::compile;
 use crate::engine::engines::{Engines, Kit};
@@ -34,6 +34,10 @@ use crate::observe::Observer;
 const SWEEP: Duration = Duration::from_secs(1);
 /// A version that no one asked for in this many sweeps is retired, and mapped again when it is next needed.
 const RETIRED_AFTER_SWEEPS: u64 = 600;
+/// How often compiled code is looked through, also while there is room for it.
+const TIDY_EVERY_SWEEPS: u64 = 3600;
+/// Not while a node starts.
+const TIDY_FIRST_SWEEP: u64 = 5;
 /// Instances that no one asked for in this many sweeps are given up.
 const IDLE_AFTER_SWEEPS: u64 = 30;
 
@@ -41,6 +45,9 @@ const IDLE_AFTER_SWEEPS: u64 = 30;
 pub trait ModuleSource: Send + Sync + 'static {
     /// The file with the bytes as uploaded.
     fn path(&self, digest: ModuleDigest) -> PathBuf;
+
+    /// Which modules have versions, and which of those get traffic.
+    fn claims(&self) -> HashMap<ModuleDigest, Claim>;
 }
 
 /// The versions that are ready, or being made so.
@@ -167,11 +174,24 @@ impl Fleet {
             let bytes = std::fs::read(&path)
                 .map_err(|error| format!("cannot read the module `{}`: {error}", path.display()))?;
             let inspected = compile::inspect(&bytes).map_err(|refusal| refusal.message)?;
-            let component = Component::new(&kit.engine, &inspected.component).map_err(|error| format!("{error:#}"))?;
-            artifacts.store(&kit.engine, digest, kit.kind, &component);
-            Ok((component, kit))
+            let made = artifacts.make(&kit.engine, digest, kit.kind, &inspected.component);
+            Ok((made.map_err(|error| format!("{error:#}"))?, kit))
         });
         loading.await.map_err(|error| error.to_string())?
+    }
+
+    /// Makes that code, unless other code is being made: one after the other, beside what is served.
+    fn check_in_background(self: Arc<Self>, light: Arc<VersionEngine>) {
+        if self.checking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tokio::spawn(async move {
+            match self.compile_checked(light).await {
+                Ok(()) => self.checking.store(false, Ordering::Relaxed),
+                // Nothing is lost but speed; what failed once is not tried again and again.
+                Err(error) => tracing::warn!(error, "light versions keep their guard pages"),
+            }
+        });
     }
 
     /// Compiles a light version a second time, with checks, and lets its next instances have that code.
@@ -244,22 +264,28 @@ impl Fleet {
         loop {
             tokio::time::sleep(SWEEP).await;
             let Some(fleet) = fleet.upgrade() else { return Ok(()) };
-            if let Some(light) = fleet.sweep()
-                && !fleet.checking.swap(true, Ordering::Relaxed)
-            {
-                tokio::spawn(async move {
-                    match fleet.compile_checked(light).await {
-                        Ok(()) => fleet.checking.store(false, Ordering::Relaxed),
-                        // Nothing is lost but speed; what failed once is not tried again and again.
-                        Err(error) => tracing::warn!(error, "light versions keep their guard pages"),
-                    }
-                });
+            let (now, light) = fleet.sweep();
+            if let Some(light) = light {
+                Arc::clone(&fleet).check_in_background(light);
+            }
+            if fleet.artifacts.is_over_full() || now % TIDY_EVERY_SWEEPS == TIDY_FIRST_SWEEP {
+                // One at a time: the next sweep waits for it.
+                let _ = tokio::task::spawn_blocking(move || fleet.tidy_artifacts()).await;
             }
         }
     }
 
-    /// Returns a light version whose code with checks has still to be made, if there is one.
-    fn sweep(&self) -> Option<Arc<VersionEngine>> {
+    fn tidy_artifacts(&self) {
+        let mut claims = self.modules.claims();
+        let linked = self.linked.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = linked.iter().filter(|(_, linked)| linked.strong_count() > 0);
+        claims.extend(running.map(|(digest, _)| (*digest, Claim::Traffic)));
+        drop(linked);
+        self.artifacts.tidy(&self.engines.all(), &claims);
+    }
+
+    /// Returns how many sweeps there have been, and a light version whose code with checks has still to be made, if there is one.
+    fn sweep(&self) -> (u64, Option<Arc<VersionEngine>>) {
         let now = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
         let unused = |engine: &VersionEngine| now.saturating_sub(engine.last_used.load(Ordering::Relaxed));
         let mut light = None;
@@ -275,6 +301,6 @@ impl Fleet {
         let gone =
             |engine: &VersionEngine| Arc::strong_count(&engine.version) == 1 || unused(engine) >= RETIRED_AFTER_SWEEPS;
         self.retire_all(|_, slot| slot.get().is_some_and(|engine| gone(engine)));
-        light
+        (now, light)
     }
 }

@@ -65,7 +65,6 @@ impl Prover {
             Refusal::invalid(format!("the component does not fit its imports: {}", first_lines(&error)))
         })?;
         let startup = self.start(worker, &linked, config).await?;
-        self.fleet.artifacts.store(&self.fleet.engines.kit(facts.kind).engine, digest, facts.kind, &component);
         tracing::info!(%worker, module = %digest, wasi = facts.kind.wasi(), start_ms = startup.time_ms, "a module was proven");
         Ok(Proven { facts, startup })
     }
@@ -147,7 +146,9 @@ fn compile(fleet: &Fleet, file: &Path, digest: ModuleDigest) -> Result<(ModuleFa
     if let Some(component) = fleet.artifacts.load(&kit.engine, digest, facts.kind) {
         return Ok((facts, component));
     }
-    let component = Component::new(&kit.engine, &inspected.component)
+    let component = fleet
+        .artifacts
+        .make(&kit.engine, digest, facts.kind, &inspected.component)
         .map_err(|error| Refusal::invalid(format!("the component does not compile: {}", first_lines(&error))))?;
     Ok((facts, component))
 }

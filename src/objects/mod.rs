@@ -142,7 +142,7 @@ impl Objects {
         clock: &Arc<dyn Clock>,
         folder: &std::path::Path,
     ) -> Arc<Self> {
-        use crate::engine::{artifacts::Artifacts, engines, fleet::ModuleSource};
+        use crate::engine::{artifacts, engines, fleet::ModuleSource};
         use crate::host::outbound::{Outbound, Policy};
 
         struct NoModules;
@@ -150,10 +150,14 @@ impl Objects {
             fn path(&self, digest: crate::domain::module::ModuleDigest) -> std::path::PathBuf {
                 digest.to_string().into()
             }
+
+            fn claims(&self) -> std::collections::HashMap<crate::domain::module::ModuleDigest, artifacts::Claim> {
+                std::collections::HashMap::new()
+            }
         }
         let small = engines::Settings { instances: 1, objects: 1, ..engines::Settings::default() };
         let engines = Arc::new(engines::Engines::new(small).expect("room for one instance"));
-        let artifacts = Artifacts::open(folder.join("artifacts")).expect("a folder");
+        let artifacts = artifacts::Artifacts::open(folder.join("artifacts"), 0).expect("a folder");
         let outbound = Arc::new(Outbound::new(Policy::any()));
         let kv = crate::kv::Kv::new(Arc::clone(store), Arc::clone(clock));
         let observer = crate::observe::Observer::new(Arc::clone(clock), None);

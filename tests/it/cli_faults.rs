@@ -275,6 +275,7 @@ fn wrong_words_end_with_code_2() {
         "serve --outbound ???",
         "serve --overrides maybe",
         "serve --guest-memory much",
+        "serve --artifact-cache much",
         "demo --requests 0",
         "completions nosh",
         "explain --name w --header nothing",

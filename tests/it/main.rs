@@ -12,6 +12,7 @@
 mod harness;
 
 mod api_robustness;
+mod artifacts;
 mod assignment;
 mod classes;
 mod cli;

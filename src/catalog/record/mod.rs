@@ -98,12 +98,20 @@ pub(super) fn versions(worker: &WorkerName) -> Range {
     Range::under(&Key::family(VERSIONS).text(worker.as_str()))
 }
 
+pub(super) fn all_versions() -> Range {
+    Range::under(&Key::family(VERSIONS))
+}
+
 pub(super) fn deployment_key(worker: &WorkerName, number: u64) -> Key {
     Key::family(DEPLOYMENTS).text(worker.as_str()).number(number)
 }
 
 pub(super) fn deployments(worker: &WorkerName) -> Range {
     Range::under(&Key::family(DEPLOYMENTS).text(worker.as_str()))
+}
+
+pub(super) fn all_deployments() -> Range {
+    Range::under(&Key::family(DEPLOYMENTS))
 }
 
 pub(super) fn route_claim_key(pattern: &RoutePattern) -> Key {

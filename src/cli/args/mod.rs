@@ -142,6 +142,9 @@ pub struct NodeArgs {
     /// Memory that one instance of a guest may use, such as 128MiB
     #[arg(long, value_name = "SIZE")]
     pub guest_memory: Option<String>,
+    /// Compiled code kept on disk; what was used longest ago goes first [default: 4GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub artifact_cache: Option<String>,
     /// How long requests may go on after the node was told to stop, such as 30s
     #[arg(long, value_name = "TIME")]
     pub drain: Option<String>,

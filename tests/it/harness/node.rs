@@ -65,7 +65,7 @@ impl Node {
     /// build needs half a minute for.
     pub fn with_artifacts_kept(extra_args: &[&str]) -> Self {
         let own = tempfile::tempdir().expect("a temporary folder");
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("artifacts");
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
         std::fs::create_dir_all(&kept).expect("a folder");
         std::os::unix::fs::symlink(&kept, own.path().join("artifacts")).expect("a link");
         let args = [&["--request-log", "{dir}/requests.jsonl"], extra_args].concat();
