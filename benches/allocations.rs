@@ -125,8 +125,13 @@ async fn serve(node: &Node) -> SocketAddr {
         overrides: Overrides::Any,
         override_token: String::new(),
     };
-    let crew = Arc::new(Crew::start().expect("threads"));
-    tokio::spawn(listener::run(listener, Arc::new(door), crew, CancellationToken::new(), Duration::ZERO));
+    tokio::spawn(listener::run(
+        listener,
+        Arc::new(door),
+        Arc::new(Crew::here()),
+        CancellationToken::new(),
+        Duration::ZERO,
+    ));
     data
 }
 

@@ -21,8 +21,8 @@ pub struct Crew {
 struct Member {
     runtime: Handle,
     connections: Arc<AtomicUsize>,
-    /// Ends the thread when it is dropped.
-    _stop: oneshot::Sender<()>,
+    /// Ends the thread when it is dropped, if it is one of ours.
+    _stop: Option<oneshot::Sender<()>>,
 }
 
 /// A connection's place with a thread, given back when it is dropped.
@@ -40,6 +40,15 @@ impl Crew {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let members = (0..cores).map(Member::start).collect::<io::Result<_>>()?;
         Ok(Self { members })
+    }
+
+    /// No thread but those of the present runtime: for who measures what happens on them.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    #[must_use]
+    pub fn here() -> Self {
+        Self { members: vec![Member { runtime: Handle::current(), connections: Arc::default(), _stop: None }] }
     }
 
     /// A place with the thread that has the fewest connections.
@@ -65,7 +74,7 @@ impl Member {
             // What reads a file for a request that nobody waits for may take its time.
             runtime.shutdown_background();
         })?;
-        Ok(Self { runtime: handle, connections: Arc::default(), _stop: stop })
+        Ok(Self { runtime: handle, connections: Arc::default(), _stop: Some(stop) })
     }
 }
 
