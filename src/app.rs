@@ -21,6 +21,7 @@ use crate::domain::id::WorkerName;
 use crate::domain::limits;
 use crate::domain::module::ModuleDigest;
 use crate::engine::artifacts::{Artifacts, Claim};
+use crate::engine::bounds;
 use crate::engine::engines::{self, Engines};
 use crate::engine::fleet::{Fleet, ModuleSource};
 use crate::engine::prove::Prover;
@@ -37,6 +38,8 @@ use crate::store::{self, SqliteStore, Store};
 
 /// Which addresses guests may reach.
 pub type OutboundPolicy = Policy;
+/// Which versions' instances have guard pages around their memory.
+pub type GuardPages = bounds::GuardPages;
 /// Who may override the version of a request.
 pub type OverridePolicy = Overrides;
 
@@ -69,6 +72,7 @@ pub struct Settings {
     /// How long requests may go on after the node was told to stop.
     pub drain: Duration,
     pub instance_slots: Option<u32>,
+    pub guard_pages: GuardPages,
 }
 
 /// Where a line for every request goes.
@@ -155,6 +159,7 @@ impl Settings {
             objects: objects::Settings::default(),
             drain: Duration::from_secs(30),
             instance_slots: None,
+            guard_pages: GuardPages::Auto,
         }
     }
 
@@ -278,6 +283,7 @@ fn fleet(
         guest_memory_bytes: settings.guest_memory_bytes,
         instances: settings.instance_slots.unwrap_or(limits::INSTANCES),
         objects: settings.objects.live,
+        guard_pages: settings.guard_pages,
     });
     let engines = Arc::new(engines.map_err(|error| Error::Engines(format!("{error:#}")))?);
     let folder = settings.data_dir.join("artifacts");

@@ -176,6 +176,9 @@ pub fn apply(args: &NodeArgs, settings: &mut app::Settings) -> Result<(), Fault>
     if args.instance_slots.is_some() {
         settings.instance_slots = args.instance_slots;
     }
+    if let Some(text) = &args.guard_pages {
+        settings.guard_pages = text.parse().map_err(|error| usage(format!("--guard-pages {text}: {error}")))?;
+    }
     if let Some(text) = &args.object_idle {
         let idle = parse_duration(text);
         settings.objects.idle =

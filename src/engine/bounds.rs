@@ -5,7 +5,8 @@
 //! microseconds less, and what the guest computes costs 20 to 40 % more. So checks pay for fresh instances that compute little.
 //! A version begins with guard pages; the fleet looks at what its requests take, and compiles a light one a second time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -20,6 +21,36 @@ pub enum Bounds {
     Guarded,
     /// Code compares each address.
     Checked,
+}
+
+/// Which versions have guard pages (`--guard-pages`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GuardPages {
+    /// Those for which they are cheaper.
+    #[default]
+    Auto,
+    /// All.
+    Always,
+    /// All but those that cannot do without: where instances serve again, checks only cost.
+    Never,
+}
+
+/// A word that is no such wish.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected `auto`, `always` or `never`")]
+pub struct GuardPagesError;
+
+impl FromStr for GuardPages {
+    type Err = GuardPagesError;
+
+    fn from_str(text: &str) -> Result<Self, GuardPagesError> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(GuardPagesError),
+        }
+    }
 }
 
 /// A component, compiled with checks.
@@ -75,7 +106,7 @@ impl Pace {
 #[derive(Debug, Default)]
 pub struct Choice {
     pub pace: Pace,
-    checked: std::sync::atomic::AtomicBool,
+    checked: AtomicBool,
 }
 
 impl Choice {
@@ -86,9 +117,14 @@ impl Choice {
     }
 
     /// Decides for the next while. True if the version is to have checks.
-    pub fn review(&self) -> bool {
+    pub fn review(&self, wish: GuardPages) -> bool {
         let checked = self.checked.load(Ordering::Relaxed);
-        let next = if checked { !self.pace.is_heavy() } else { self.pace.is_light() };
+        let next = match wish {
+            GuardPages::Auto if checked => !self.pace.is_heavy(),
+            GuardPages::Auto => self.pace.is_light(),
+            GuardPages::Always => false,
+            GuardPages::Never => true,
+        };
         if next != checked {
             self.checked.store(next, Ordering::Relaxed);
         }
@@ -102,7 +138,7 @@ mod tests {
 
     fn after(choice: &Choice, requests: u64, cpu_ns: u64) -> bool {
         (0..requests).for_each(|_| choice.pace.note(cpu_ns));
-        choice.review()
+        choice.review(GuardPages::Auto)
     }
 
     #[test]

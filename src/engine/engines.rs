@@ -10,7 +10,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, Po
 
 use crate::domain::limits;
 use crate::domain::module::GuestKind;
-use crate::engine::bounds::Bounds;
+use crate::engine::bounds::{Bounds, GuardPages};
 use crate::engine::heavy::Threads;
 use crate::host::{self, State};
 
@@ -26,6 +26,7 @@ pub struct Settings {
     pub instances: u32,
     /// Objects in memory at once (`--live-objects`): instances beside those.
     pub objects: u32,
+    pub guard_pages: GuardPages,
 }
 
 /// Everything that is made once for each kind of guest.
@@ -61,6 +62,7 @@ impl Default for Settings {
             guest_memory_bytes: limits::GUEST_MEMORY_BYTES,
             instances: limits::INSTANCES,
             objects: limits::LIVE_OBJECTS,
+            guard_pages: GuardPages::Auto,
         }
     }
 }

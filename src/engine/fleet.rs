@@ -21,7 +21,7 @@ use crate::engine::compile;
 use crate::engine::engines::{Engines, Kit};
 use crate::engine::failure::Failure;
 use crate::engine::live;
-use crate::engine::version_engine::{Handler, Linked, VersionEngine};
+use crate::engine::version_engine::{Handler, Linked, Reuse, VersionEngine};
 use crate::host::Environment;
 use crate::host::bindings;
 use crate::host::environment::Metadata;
@@ -202,7 +202,7 @@ impl Fleet {
         let pre = kit.linker.instantiate_pre(&component).and_then(p2::bindings::ProxyPre::new);
         let pre = pre.map_err(|error| format!("{error:#}"))?;
         let _ = engine.linked.checked.set(Checked { pre, kit });
-        tracing::info!(version = %engine.version.id, "the version computes little: its instances do without guard pages");
+        tracing::info!(version = %engine.version.id, "fresh instances of the version do without guard pages from now on");
         Ok(())
     }
 
@@ -293,7 +293,8 @@ impl Fleet {
             if engine.under_pressure() || unused(engine) >= IDLE_AFTER_SWEEPS {
                 engine.drop_idle();
             }
-            if engine.bounds.review() && engine.linked.checked.get().is_none() {
+            let may = engine.linked.kind() == GuestKind::Wasi02 && engine.reuse == Reuse::Never;
+            if may && engine.bounds.review(self.engines.settings.guard_pages) && engine.linked.checked.get().is_none() {
                 light = Some(Arc::clone(engine));
             }
         }

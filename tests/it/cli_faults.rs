@@ -276,6 +276,7 @@ fn wrong_words_end_with_code_2() {
         "serve --overrides maybe",
         "serve --guest-memory much",
         "serve --artifact-cache much",
+        "serve --guard-pages sometimes",
         "demo --requests 0",
         "completions nosh",
         "explain --name w --header nothing",

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::http::Reply;
-use crate::harness::{Node, Record, Upload, example, test_guest};
+use crate::harness::{Node, Record, Upload, example, test_guest, until};
 
 /// The answer to one request, and the record of it.
 fn ask(node: &Node, worker: &str, path: &str) -> (Reply, Record) {
@@ -169,6 +169,39 @@ fn a_guest_that_takes_memory_without_end_is_error_1102() {
     assert_eq!(record.end(), "exceededMemory/guest");
     let mib = record.number("memory_bytes") / 1024.0 / 1024.0;
     assert!((16.0..=32.0).contains(&mib), "{mib} MiB");
+}
+
+/// What holds a guest to its memory is no affair of the guest's, nor of who asks.
+#[test]
+fn without_guard_pages_a_guest_that_fails_is_told_the_same() {
+    let node = Node::logging(&["--guard-pages", "never", "--guest-memory", "32MiB"]);
+    let failing = [
+        ("trap", 500, "error 1101: the guest trapped: wasm trap: wasm `unreachable` instruction executed"),
+        ("recurse", 500, "error 1101: the guest trapped: wasm trap: call stack exhausted"),
+        ("hog", 503, "error 1102: the guest used more than 32 MiB of memory"),
+        ("spin", 503, "error 1102: the guest used more than 50 ms of CPU time"),
+    ];
+    for (guest, status, text) in failing {
+        let version = node.deploy_module(guest, &test_guest(guest), cpu_limit(50));
+        node.get(guest, "/");
+        until("code without guard pages", || {
+            let told = |line: &str| line.contains("do without guard pages") && line.contains(&version.id);
+            node.log().lines().any(told).then_some(())
+        });
+        for _ in 0..2 {
+            let reply = node.get(guest, "/");
+            assert!(reply.status == status && reply.text().starts_with(text), "{guest}: {}", reply.text());
+        }
+    }
+    // And one that does well: with what it writes in its memory, a fresh one each time.
+    node.deploy_module("echo-p2", &test_guest("echo-p2"), Upload::default());
+    node.get("echo-p2", "/");
+    until("code without guard pages", || {
+        (node.log().matches("do without guard pages").count() == failing.len() + 1).then_some(())
+    });
+    let body = vec![b'x'; 3_000_000];
+    let reply = node.request("POST", "echo-p2", "/", &[], &body);
+    assert!(reply.status == 200 && reply.body == body, "{} bytes came back", reply.body.len());
 }
 
 /// The guest traps after its answer is complete. Whether that had left by then is up to the scheduler: if not, half of an

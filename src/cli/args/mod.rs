@@ -151,6 +151,9 @@ pub struct NodeArgs {
     /// Instances that can live at once
     #[arg(long, value_name = "COUNT")]
     pub instance_slots: Option<u32>,
+    /// Which 0.2 guests have guard pages around their memory, where each request has an instance of its own: `always`, `never`, or `auto`, all but those that compute little
+    #[arg(long, value_name = "WHEN")]
+    pub guard_pages: Option<String>,
     /// How long a Durable Object stays in memory when nothing happens in it, such as 10s
     #[arg(long, value_name = "TIME")]
     pub object_idle: Option<String>,
