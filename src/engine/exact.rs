@@ -105,10 +105,8 @@ impl Counter {
     /// # Errors
     /// What the guest failed with, or that it did not end; in words.
     pub async fn count(&self, request: http::Request<Body>) -> Result<Cost, String> {
-        let mut store = Store::new(
-            &self.engine,
-            State::reproducible(Arc::clone(&self.environment), self.memory_bytes_max),
-        );
+        let mut store =
+            Store::new(&self.engine, State::reproducible(Arc::clone(&self.environment), self.memory_bytes_max));
         store.limiter(|state| &mut state.limiter);
         let call = Arc::new(Call::new(Lineage::default(), self.limits));
         store.data().current.enter(&call);

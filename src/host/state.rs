@@ -70,11 +70,8 @@ impl State {
     fn over(mut wasi: WasiCtxBuilder, environment: Arc<Environment>, memory_bytes_max: u64) -> Self {
         let current = Arc::new(Current::default());
         let printer = |stream| Printer { current: Arc::clone(&current), stream };
-        let wasi = wasi
-            .envs(&environment.variables_list)
-            .stdout(printer(Stream::Out))
-            .stderr(printer(Stream::Err))
-            .build();
+        let wasi =
+            wasi.envs(&environment.variables_list).stdout(printer(Stream::Out)).stderr(printer(Stream::Err)).build();
         let hooks = Hooks::new(Arc::clone(&environment), Arc::clone(&current));
         Self {
             environment,
