@@ -98,28 +98,7 @@ async fn until_head(
     mut guest: Guest,
     mut head: oneshot::Receiver<Head>,
 ) -> Result<(http::Response<HyperOutgoingBody>, Option<Guest>), Failure> {
-    let (mut ended, mut let_go) = (None, false);
-    let head = std::future::poll_fn(|cx| {
-        if ended.is_none()
-            && let Poll::Ready(result) = guest.as_mut().poll(cx)
-        {
-            ended = Some(result);
-        }
-        if !let_go && let Poll::Ready(head) = Pin::new(&mut head).poll(cx) {
-            match head {
-                Ok(head) => return Poll::Ready(Ok(head)),
-                Err(_) => let_go = true,
-            }
-        }
-        // A guest that lets go of its response may go on for a while: what it ends with is the better story. One that ends may
-        // still hold on to it, if its instance is to be used again.
-        match &ended {
-            Some(Err(failure)) => Poll::Ready(Err(failure.clone())),
-            Some(Ok(_)) => Poll::Ready(Err(Failure::NoResponse)),
-            None => Poll::Pending,
-        }
-    })
-    .await?;
+    let (head, ended) = head_or_end(&mut guest, &mut head).await?;
     // An instance that did not answer is not kept: it went with `ended`.
     match (head, ended) {
         (Ok(head), None) => Ok((head, Some(guest))),
@@ -134,6 +113,43 @@ async fn until_head(
             Err(Failure::GuestError(format!("{code:?}")))
         }
     }
+}
+
+/// The head, and what the guest ended with if it has.
+async fn head_or_end(
+    guest: &mut Guest,
+    head: &mut oneshot::Receiver<Head>,
+) -> Result<(Head, Option<Result<Option<Idle>, Failure>>), Failure> {
+    let (mut ended, mut let_go) = (None, false);
+    let head = std::future::poll_fn(|cx| {
+        if ended.is_none()
+            && let Poll::Ready(result) = guest.as_mut().poll(cx)
+        {
+            ended = Some(result);
+        }
+        if !let_go && let Poll::Ready(head) = Pin::new(&mut *head).poll(cx) {
+            match head {
+                Ok(head) => return Poll::Ready(Ok(head)),
+                Err(_) => let_go = true,
+            }
+        }
+        // A task that has done much in one turn is told that nothing is there, so that it lets others run. What an ended guest
+        // left is there or not.
+        if ended.is_some()
+            && let Ok(head) = head.try_recv()
+        {
+            return Poll::Ready(Ok(head));
+        }
+        // A guest that lets go of its response may go on for a while: what it ends with is the better story. One that ends may
+        // still hold on to it, if its instance is to be used again.
+        match &ended {
+            Some(Err(failure)) => Poll::Ready(Err(failure.clone())),
+            Some(Ok(_)) => Poll::Ready(Err(Failure::NoResponse)),
+            None => Poll::Pending,
+        }
+    })
+    .await?;
+    Ok((head, ended))
 }
 
 /// Lets an instance wait for its next request.
@@ -206,5 +222,44 @@ impl OnEnd for Rest {
                 task.abort();
             })),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a connection does that answers many requests in one turn.
+    async fn use_up_the_turn() {
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(progress) = tokio::task::coop::poll_proceed(cx) {
+                progress.made_progress();
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_answers_and_ends_has_answered_however_much_its_task_has_done() {
+        let (sender, mut head) = oneshot::channel::<Head>();
+        let mut guest: Guest = Box::pin(async move {
+            let _ = sender.send(Ok(http::Response::new(HyperOutgoingBody::default())));
+            Ok(None)
+        });
+        use_up_the_turn().await;
+        let (head, ended) = head_or_end(&mut guest, &mut head).await.unwrap();
+        assert_eq!(head.unwrap().status(), 200);
+        assert!(matches!(ended, Some(Ok(None))));
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_ends_without_an_answer_has_not_answered() {
+        let (sender, mut head) = oneshot::channel::<Head>();
+        let mut guest: Guest = Box::pin(async move {
+            drop(sender);
+            Ok(None)
+        });
+        assert!(matches!(head_or_end(&mut guest, &mut head).await, Err(Failure::NoResponse)));
     }
 }

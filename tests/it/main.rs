@@ -13,6 +13,7 @@ mod harness;
 
 mod api_robustness;
 mod assignment;
+mod bench_command;
 mod classes;
 mod cli;
 mod cli_config;

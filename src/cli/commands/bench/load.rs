@@ -183,9 +183,10 @@ async fn closed(target: &Arc<Target>, index: usize, connections: usize, end: Ins
                 if Instant::now() >= end {
                     break;
                 }
-                if failed {
-                    // A server that is gone refuses a million times a second.
-                    tokio::time::sleep(Duration::from_millis(1)).await;
+                // The others are to have their turns. A server that is gone refuses a million times a second.
+                match failed {
+                    true => tokio::time::sleep(Duration::from_millis(1)).await,
+                    false => tokio::task::yield_now().await,
                 }
             }
             pool.give_back(connection);

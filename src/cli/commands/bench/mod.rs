@@ -93,6 +93,11 @@ async fn measure(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> anyhow
     let latency = warm_up(plan, target, &pool, stop).await?;
     let (rounds, length) = plan.pace.rounds(plan.duration, versions, latency);
     let mut tallies = (0..versions).map(|_| Tally::new()).collect::<anyhow::Result<Vec<_>>>()?;
+    render::note(format_args!(
+        "measuring {}: {rounds} rounds of {} ms each",
+        (0..versions).map(report::label).collect::<Vec<_>>().join(", "),
+        length.as_millis()
+    ));
     let bar = render::bar(u64::from(rounds), "measuring");
     let mut ending = Ending::InTime;
     'rounds: for number in 0..rounds {

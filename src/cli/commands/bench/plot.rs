@@ -9,8 +9,8 @@ const ROWS: usize = 4;
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// What stands before each row.
 const MARGIN: usize = 4;
-/// What lies outside of these quantiles is drawn at the edge: one request in two thousand must not squeeze all others.
-const EDGES: (f64, f64) = (0.0005, 0.9995);
+/// What lies outside of these quantiles is drawn at the edge: one request in a thousand must not squeeze all others.
+const EDGES: (f64, f64) = (0.0005, 0.999);
 /// The axis spans at least this ratio, or noise would look like structure.
 const SPAN_MIN: f64 = 2.0;
 
@@ -88,8 +88,8 @@ fn bars(label: &str, shares: &[f64], highest: f64) -> Vec<String> {
         reason = "eighths of a few rows"
     )]
     let level = |share: f64| match share {
-        // What is there is seen.
-        share if share > 0.0 => ((share / highest * levels as f64).round() as usize).clamp(1, levels),
+        // The root, so that the few slow ones are seen beside the many.
+        share if share > 0.0 => (((share / highest).sqrt() * levels as f64).round() as usize).clamp(1, levels),
         _ => 0,
     };
     let row = |row: usize| {

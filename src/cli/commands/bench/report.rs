@@ -162,7 +162,7 @@ impl Report {
         let plot = plot::lines(&series, width);
         if !plot.is_empty() {
             render::line("");
-            render::line("Latency, logarithmic; all rows have the same scale");
+            render::line("Latency on a logarithmic scale; heights are roots of the shares of requests");
             plot.iter().for_each(render::line);
         }
         for version in &self.versions {

@@ -135,7 +135,14 @@ impl Stage {
         }
         let host = api.host(worker).await;
         let target = common.target()?;
-        let authority = target.data.map_or_else(|| host.clone(), |data| reachable(data).to_string());
+        let authority = match target.data {
+            Some(data) => reachable(data).to_string(),
+            // The node tells its port; it is where its API is.
+            None => {
+                let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).unwrap_or(80);
+                format!("{}:{port}", target.origin.host_str().unwrap_or("localhost"))
+            }
+        };
         let token = target.data.and_then(|_| common.override_token());
         let template = template(args, format!("http://{host}/").parse()?)?;
         let address = Address::new(&authority, &template, worker, &ids, token.as_deref())?;
