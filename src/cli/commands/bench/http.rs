@@ -90,7 +90,7 @@ impl Address {
     }
 
     /// How many versions are asked for.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.variants.len()
     }
 
@@ -131,12 +131,15 @@ impl Address {
 
     /// Sends one request, over a new connection if need be.
     pub async fn exchange(&self, connection: &mut Connection, index: usize) -> anyhow::Result<Answer> {
-        let sender = match connection.0.take().filter(|sender| !sender.is_closed()) {
-            Some(sender) => sender,
+        // A server may close a connection that has served its time: that is no failure.
+        let kept = match connection.0.take() {
+            Some(mut kept) => kept.ready().await.is_ok().then_some(kept),
+            None => None,
+        };
+        let mut sender = match kept {
+            Some(kept) => kept,
             None => self.connect().await?,
         };
-        let mut sender = sender;
-        sender.ready().await.context("the connection broke")?;
         let response = sender.send_request(self.request(index)).await.context("the connection broke")?;
         let answer = read(response).await?;
         connection.0 = Some(sender);
@@ -147,9 +150,10 @@ impl Address {
         let stream = TcpStream::connect(&self.authority).await;
         let stream = stream.with_context(|| format!("cannot connect to {}", self.authority))?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends with its sender, or when the server closes it; the next request then says so.
         tokio::spawn(async move { drop(connection.await) });
+        sender.ready().await.context("the connection broke")?;
         Ok(sender)
     }
 

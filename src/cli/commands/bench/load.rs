@@ -44,7 +44,7 @@ pub enum Pace {
 
 /// What is asked, and by which way.
 pub enum Target {
-    Lab { subjects: Vec<Subject>, template: Template },
+    Lab { subjects: Vec<Subject>, template: Box<Template> },
     Http(http::Address),
 }
 
@@ -91,10 +91,10 @@ pub struct Round {
 
 impl Target {
     /// How many versions there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
             Self::Lab { subjects, .. } => subjects.len(),
-            Self::Http(address) => address.len(),
+            Self::Http(address) => address.count(),
         }
     }
 

@@ -88,7 +88,7 @@ async fn measure(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> anyhow
         () = stop.cancelled() => return Err(failed("stopped before anything was measured").into()),
     };
     let target = &stage.target;
-    let versions = target.len();
+    let versions = target.count();
     let pool = Pool::new(plan.pace.connections());
     let latency = warm_up(plan, target, &pool, stop).await?;
     let (rounds, length) = plan.pace.rounds(plan.duration, versions, latency);
@@ -132,12 +132,12 @@ async fn warm_up(
     stop: &CancellationToken,
 ) -> anyhow::Result<Duration> {
     const TURNS: u32 = 4;
-    let length = plan.warmup / TURNS / u32::try_from(target.len()).unwrap_or(u32::MAX).max(1);
+    let length = plan.warmup / TURNS / u32::try_from(target.count()).unwrap_or(u32::MAX).max(1);
     let mut slowest = Duration::ZERO;
     let bar = render::bar(u64::from(TURNS), "warming up");
     for _ in 0..TURNS {
         slowest = Duration::ZERO;
-        for index in 0..target.len() {
+        for index in 0..target.count() {
             let shots = load::round(target, index, plan.pace, length, pool, stop).await;
             let Some((shots, _)) = shots else { return Err(failed("stopped before anything was measured").into()) };
             let mut walls: Vec<Duration> = shots.iter().map(|shot| shot.wall).collect();

@@ -110,7 +110,7 @@ impl Stage {
         Ok(Self {
             worker,
             names: subjects.all.iter().map(|subject| (subject.name.clone(), subject.id().map(str::to_owned))).collect(),
-            target: Arc::new(Target::Lab { subjects: lab, template }),
+            target: Arc::new(Target::Lab { subjects: lab, template: Box::new(template) }),
             way: "in process".to_owned(),
             request,
             remarks: Vec::new(),
