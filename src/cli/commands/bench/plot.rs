@@ -165,7 +165,20 @@ mod tests {
         let fast = histogram((0..1_000).map(|n| 80_000 + n * 40));
         let slow = histogram((0..1_000).map(|n| 160_000 + n * 400));
         let lines = lines(&[("A".to_owned(), &fast), ("B".to_owned(), &slow)], 60);
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @"
+           │ ▃▄▄▅▅▆▆▇▇██
+           │▃███████████
+           │████████████
+         A │████████████
+                  ╵p50 ╵p99
+           │
+           │                                      ▁▁▁▁▂▂▃▃▃▃▄▄▄▅▅▆▆
+           │                    ▄▄▅▅▅▅▆▆▆▆▇▇▇▇▇█████████████████████
+         B │                    ████████████████████████████████████
+                                                      ╵p50      ╵p99
+           └──────┬───────────────────┬─────────────────────────┬───
+                  100 µs              200 µs                  500 µs
+        ");
         assert!(lines.iter().all(|line| line.chars().count() <= 60), "{lines:#?}");
     }
 

@@ -363,7 +363,7 @@ impl Measure {
         }
         let range = if self.is_exact() { String::new() } else { format!(" ({} to {})", change(low), change(high)) };
         let finding = match self.judged.finding {
-            Finding::Same => "no matter",
+            Finding::Same => "no difference",
             Finding::NotEnoughData => "unsure",
             other => other.as_str(),
         };
@@ -371,7 +371,7 @@ impl Measure {
     }
 
     fn is_exact(&self) -> bool {
-        self.interval.is_some_and(|(low, high)| low == high)
+        self.pairs == 0 && self.interval.is_some_and(|(low, high)| low == high)
     }
 
     /// `latency p50 is 13.9 % higher (12.1 to 15.2 in 99 % of cases, 40 pairs of rounds)`.
