@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, RequestBuilder, Url};
@@ -97,6 +98,19 @@ impl Api {
 
     pub async fn version(&self, worker: &str, id: &str) -> anyhow::Result<Version> {
         self.get(&["workers", "scripts", worker, "versions", id]).await
+    }
+
+    /// The module of a version, as it was uploaded.
+    pub async fn content(&self, worker: &str, id: &str) -> anyhow::Result<Vec<u8>> {
+        let mut url = self.url(&["workers", "scripts", worker, "content", "v2"]);
+        url.query_pairs_mut().append_pair("version", id);
+        let (kind, form) = self.body(url).await?;
+        let unreadable = || failed("cannot read the module that the node sent");
+        let boundary = multer::parse_boundary(kind).with_context(unreadable)?;
+        let whole = futures_util::stream::once(async move { Ok::<_, std::io::Error>(form) });
+        let mut form = multer::Multipart::new(whole, boundary);
+        let part = form.next_field().await.with_context(unreadable)?.ok_or_else(unreadable)?;
+        Ok(part.bytes().await.with_context(unreadable)?.into())
     }
 
     /// Newest first.
@@ -322,12 +336,19 @@ impl Api {
 
     /// The body of an answer that has no envelope; a refusal has one.
     pub(super) async fn bytes(&self, url: Url) -> anyhow::Result<Vec<u8>> {
+        self.body(url).await.map(|(_, body)| body.into())
+    }
+
+    /// The same with its type.
+    async fn body(&self, url: Url) -> anyhow::Result<(String, Bytes)> {
         let request = self.http.get(url.clone()).bearer_auth(&self.target.token);
         let answer = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = answer.status();
+        let kind =
+            answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default().to_owned();
         let body = answer.bytes().await.map_err(|error| self.unreachable(error))?;
         if status.is_success() {
-            return Ok(body.into());
+            return Ok((kind, body));
         }
         let errors = serde_json::from_slice::<Envelope<Value>>(&body).map(|envelope| envelope.errors);
         Err(Refused { status: status.as_u16(), errors: errors.unwrap_or_default() }.into())

@@ -85,15 +85,24 @@ pub fn json(value: &impl Serialize) {
 
 /// Data for people. On a terminal long cells are wrapped, to `COLUMNS` or 80.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) {
+    grid(header, rows);
+}
+
+/// The same where the number of columns comes out as the program runs.
+pub fn grid<H, R>(header: H, rows: impl IntoIterator<Item = R>)
+where
+    H: IntoIterator<Item: Into<comfy_table::Cell>>,
+    R: IntoIterator<Item = String>,
+{
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     if std::io::stdout().is_terminal() {
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(80);
         table.set_width(columns).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     }
-    table.set_header(header);
+    table.set_header(header.into_iter().map(Into::into).collect::<Vec<comfy_table::Cell>>());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.into_iter().collect::<Vec<_>>());
     }
     for text in table.lines() {
         line(text.trim_end());

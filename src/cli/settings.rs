@@ -55,6 +55,12 @@ impl Common {
         Api::new(self.target()?)
     }
 
+    /// What vouches for overrides on a node of this machine (`Sluice-Override-Token`), if its folder tells.
+    pub fn override_token(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.client_folder().ok()?.join("override-token")).ok()?;
+        Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+    }
+
     /// `--data-dir`, or the nearest `.sluice` here or above with the addresses of a node.
     fn client_folder(&self) -> anyhow::Result<PathBuf> {
         if let Some(folder) = &self.data_dir {
@@ -207,7 +213,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// `30`, `30s`, `500ms`, `2m`.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text);
     let number = number.parse::<u64>().ok()?;
     match unit {

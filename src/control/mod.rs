@@ -5,7 +5,8 @@
 //! goes wrong becomes a code and a sentence in `fault`, and `codes.md` has a heading for each.
 //!
 //! This room must never show a secret's value, keep anything outside the catalog, or answer with anything but the envelope
-//! (only `/metrics` and the values of KV keys are bare, the description is OpenAPI, and a tail is a stream of events).
+//! (only `/metrics` and the values of KV keys are bare, a version's content is a form, the description is OpenAPI, and a tail is a
+//! stream of events).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,6 +108,7 @@ fn workers() -> Router<Arc<Api>> {
         .route(&at("/scripts/{name}"), put(upload::put).delete(read::delete_worker))
         .route(&at("/scripts/{name}/versions"), get(read::versions).post(upload::post))
         .route(&at("/scripts/{name}/versions/{version}"), get(read::version).delete(read::delete_version))
+        .route(&at("/scripts/{name}/content/v2"), get(read::content))
         .route(&at("/scripts/{name}/deployments"), get(deploy::list).post(deploy::create))
         .route(&at("/scripts/{name}/deployments/{deployment}"), get(deploy::get).delete(deploy::delete))
         .route(&at("/scripts/{name}/explain"), get(explain::one).post(explain::many))

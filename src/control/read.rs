@@ -1,13 +1,18 @@
 //! Reading workers and versions, and deleting them: what the catalog's view holds, in the shapes of the wire.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
 use serde_json::{Value, json};
 
 use crate::catalog::{self, Force, View, WorkerView};
-use crate::control::fault::Outcome;
+use crate::control::fault::{Code, Fault, Outcome};
 use crate::control::request::{Params, Query};
 use crate::control::shape::{self, Answer};
 use crate::control::{Api, wire};
@@ -19,6 +24,8 @@ use crate::domain::object::ObjectNamespaceId;
 /// Versions on one page of a list.
 const PER_PAGE: usize = 100;
 const PER_PAGE_MAX: usize = 1000;
+/// What the module's part is called when it is read back.
+const CONTENT: &str = "worker.wasm";
 
 /// The worker of that name, or 10007.
 pub(super) fn existing<'v>(view: &'v View, worker: &WorkerName) -> Outcome<&'v Arc<WorkerView>> {
@@ -88,6 +95,41 @@ pub(super) async fn version(State(api): State<Arc<Api>>, params: Params) -> Outc
         Some(version) => Ok(Answer::of(shape::version(worker, version, api.data_addr))),
         None => Err(catalog::Error::VersionUnknown { worker: worker.name.clone(), version: id }.into()),
     }
+}
+
+/// `GET …/content/v2[?version=…]`: the module as it was uploaded, in the form that an upload has it in; of the latest version
+/// unless the query names one by its whole id.
+pub(super) async fn content(State(api): State<Arc<Api>>, params: Params, query: Query) -> Outcome<Response> {
+    let view = api.catalog.view();
+    let worker = existing(&view, &params.worker()?)?;
+    let version = match query.get("version") {
+        Some(_) => {
+            let id = query.version("version")?;
+            let unknown = || catalog::Error::VersionUnknown { worker: worker.name.clone(), version: id };
+            worker.version(id).ok_or_else(unknown)?
+        }
+        None => worker.latest().ok_or_else(|| catalog::Error::WorkerUnknown { worker: worker.name.clone() })?,
+    };
+    let digest = version.module.digest;
+    let module = api.catalog.modules().read(digest).await.map_err(|error| {
+        tracing::error!(%error, module = %digest, "cannot read a module");
+        Fault::new(Code::Host, "the module cannot be read; the log of the node says why")
+    })?;
+    // A digest of the module, so that it cannot stand in it.
+    let boundary = format!("sluice-{digest}");
+    let head = format!(
+        "--{boundary}\r\ncontent-disposition: form-data; name=\"{CONTENT}\"; filename=\"{CONTENT}\"\r\n\
+         content-type: application/wasm\r\n\r\n"
+    );
+    let tail = format!("\r\n--{boundary}--\r\n");
+    let body = [Bytes::from(head), Bytes::from(module), Bytes::from(tail)].map(Ok::<_, Infallible>);
+    let mut response = Body::from_stream(futures_util::stream::iter(body)).into_response();
+    let kind = format!("multipart/form-data; boundary={boundary}");
+    response.headers_mut().extend([
+        (header::CONTENT_TYPE, HeaderValue::try_from(kind).unwrap_or_else(|_| HeaderValue::from_static(""))),
+        (HeaderName::from_static("cf-entrypoint"), HeaderValue::from_static(CONTENT)),
+    ]);
+    Ok(response)
 }
 
 /// `DELETE …/versions/:v` (`VER-11`).

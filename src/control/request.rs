@@ -93,6 +93,11 @@ impl Query {
         }
     }
 
+    /// The version of that name. What is no id names no version.
+    pub(super) fn version(&self, name: &str) -> Outcome<VersionId> {
+        id(self.get(name).unwrap_or_default(), Code::VersionUnknown, "version")
+    }
+
     /// A number from 1 to `max`; larger ones are cut.
     pub(super) fn number(&self, name: &str, default: usize, max: usize) -> Outcome<usize> {
         match self.get(name).map(str::parse::<usize>) {

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::dispatch::open::Open;
 use crate::domain::decision::{Decision, Reason, Wish, decide};
 use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::outcome::Conclusion;
 use crate::domain::version::Version;
 use crate::engine::failure::Failure;
 use crate::engine::fleet::Fleet;
@@ -269,6 +270,18 @@ impl Answered {
     #[must_use]
     pub fn request_id(&self) -> RequestId {
         self.open.id
+    }
+
+    /// What the request has cost so far, if it came to a guest.
+    #[must_use]
+    pub fn account(&self) -> Option<&Arc<Call>> {
+        self.open.call.as_ref()
+    }
+
+    /// What the request failed with, if it did: as its record will say.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Conclusion> {
+        self.open.failure.as_ref().or_else(|| self.open.call.as_ref()?.conclusion())
     }
 }
 

@@ -191,6 +191,11 @@ pub const INSTANCE_REUSE_MAX: u32 = 100_000;
 /// Instances of all versions at once, unless `--instances` says otherwise: each costs address space, not memory, until used.
 pub const INSTANCES: u32 = 1000;
 
+// --- Benchmarks ---
+
+/// Compiled code that `bench` keeps from one run to the next, in the user's cache: a dozen JavaScript components.
+pub const BENCH_CACHE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
 /// Instances that one version may have of a node's `instances`: half, so that one version cannot starve another.
 #[must_use]
 pub fn version_instances_max(instances: u32) -> usize {

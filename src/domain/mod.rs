@@ -6,7 +6,8 @@
 //! Reading order follows the flow of an upload: [`config`] and [`module`] make a [`version`]; a [`split`] over versions becomes
 //! an [`allotment`] of slots, kept in a [`deployment`]; a [`decision`] reads it for each request. [`route`] says which worker a
 //! request is for. [`object`] names Durable Objects, [`class`] says which
-//! classes of them a worker has, and a [`migration`] changes that. [`limits`] holds every bound.
+//! classes of them a worker has, and a [`migration`] changes that. A [`verdict`] compares what two versions
+//! cost. [`limits`] holds every bound.
 
 pub mod alarm;
 pub mod allotment;
@@ -22,4 +23,5 @@ pub mod object;
 pub mod outcome;
 pub mod route;
 pub mod split;
+pub mod verdict;
 pub mod version;

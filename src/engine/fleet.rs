@@ -19,12 +19,13 @@ use crate::engine::artifacts::{Artifacts, Claim};
 use crate::engine::bounds::Checked;
 use crate::engine::compile;
 use crate::engine::engines::{Engines, Kit};
+use crate::engine::exact::{self, Counter};
 use crate::engine::failure::Failure;
 use crate::engine::live;
 use crate::engine::version_engine::{Handler, Linked, Reuse, VersionEngine};
 use crate::host::Environment;
 use crate::host::bindings;
-use crate::host::environment::Metadata;
+use crate::host::environment::{Metadata, rfc3339};
 use crate::host::outbound::Outbound;
 use crate::host::ports::Callers;
 use crate::kv::Kv;
@@ -226,6 +227,31 @@ impl Fleet {
             GuestKind::Wasi03 => Handler::Wasi03(p3::bindings::ServicePre::new(pre)?),
         };
         Ok(Arc::new(Linked { handler, objects, checked: OnceLock::new() }))
+    }
+
+    /// Makes a version of `worker` countable: see [`Counter`]. What it says of itself, its id and its time, is the same for all,
+    /// since guests do more or less by what they read. Takes a core for as long as an upload does: not on a thread that serves.
+    ///
+    /// # Errors
+    /// As [`Counter::prepare`].
+    pub fn counter(
+        &self,
+        worker: &WorkerName,
+        version: &Version,
+        workers: &Arc<dyn Callers>,
+    ) -> Result<Counter, String> {
+        let about = Metadata { id: uuid::Uuid::nil().to_string(), timestamp: rfc3339(0), ..Metadata::of(version) };
+        let (outbound, kv) = (Arc::clone(&self.outbound), Some(Arc::clone(&self.kv)));
+        let environment = Environment::bind(worker, &about, &version.config, Arc::clone(workers), outbound, kv);
+        let subject = exact::Subject {
+            module: &self.modules.path(version.module.digest),
+            digest: version.module.digest,
+            kind: version.module.kind,
+            environment: Arc::new(environment),
+            limits: version.config.limits,
+            memory_bytes_max: self.engines.settings.guest_memory_bytes,
+        };
+        Counter::prepare(subject, &self.artifacts)
     }
 
     /// Forgets a version: it is made ready again when it is next needed.

@@ -12,12 +12,15 @@
 //!   for as long as it is in memory ([`live`]).
 //!
 //! What the guest does with its time is metered: every poll of its future is timed, and at each tick of the epoch the running
-//! guest is asked whether its account is overdrawn (`R1`, `R2`). One that computes for long is moved to other threads ([`heavy`]). This room knows no routes, deployments or HTTP statuses.
+//! guest is asked whether its account is overdrawn (`R1`, `R2`). One that computes for long is moved to other threads ([`heavy`]).
+//! For benchmarks, [`exact`] counts a guest's instructions, in an engine of its own. This room knows no routes, deployments or HTTP
+//! statuses.
 
 pub mod artifacts;
 pub mod bounds;
 pub mod compile;
 pub mod engines;
+pub mod exact;
 pub mod failure;
 pub mod fleet;
 pub mod heavy;

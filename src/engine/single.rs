@@ -18,7 +18,7 @@ use crate::engine::heavy::Movable;
 use crate::engine::metered::Metered;
 use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::{Place, Reuse, VersionEngine};
-use crate::host::call::Call;
+use crate::host::call::{Call, Head};
 use crate::host::{Body, State};
 
 /// An instance that waits for its next request, with its place in the pool.
@@ -113,8 +113,30 @@ async fn until_head(
     mut guest: Guest,
     call: &Call,
 ) -> Result<(http::Response<HyperOutgoingBody>, Option<Guest>), Failure> {
-    let (head, ended) = std::future::poll_fn(|cx| {
-        let ended = match Pin::new(&mut guest).poll(cx) {
+    let (head, ended) = head_or_end(&mut guest, call).await?;
+    // An instance that did not answer is not kept: it went with `ended`.
+    match (head, ended) {
+        (Ok(head), None) => Ok((head, Some(guest))),
+        (Ok(head), Some(Ok(idle))) => {
+            keep(engine, idle);
+            Ok((head, None))
+        }
+        // It answered, and failed before anything could leave: half of an answer is worse than none.
+        (Ok(_), Some(Err(failure))) => Err(failure),
+        (Err(code), ended) => {
+            keep(engine, ended.and_then(Result::ok).flatten());
+            Err(Failure::GuestError(format!("{code:?}")))
+        }
+    }
+}
+
+/// The head, and what the guest ended with if it has.
+async fn head_or_end<T>(
+    guest: &mut (impl Future<Output = Result<T, Failure>> + Unpin),
+    call: &Call,
+) -> Result<(Head, Option<Result<T, Failure>>), Failure> {
+    std::future::poll_fn(|cx| {
+        let ended = match Pin::new(&mut *guest).poll(cx) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
         };
@@ -130,21 +152,7 @@ async fn until_head(
             (None, None) => Poll::Pending,
         }
     })
-    .await?;
-    // An instance that did not answer is not kept: it went with `ended`.
-    match (head, ended) {
-        (Ok(head), None) => Ok((head, Some(guest))),
-        (Ok(head), Some(Ok(idle))) => {
-            keep(engine, idle);
-            Ok((head, None))
-        }
-        // It answered, and failed before anything could leave: half of an answer is worse than none.
-        (Ok(_), Some(Err(failure))) => Err(failure),
-        (Err(code), ended) => {
-            keep(engine, ended.and_then(Result::ok).flatten());
-            Err(Failure::GuestError(format!("{code:?}")))
-        }
-    }
+    .await
 }
 
 /// Lets an instance wait for its next request.
@@ -217,5 +225,64 @@ impl OnEnd for Rest {
                 task.abort();
             })),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::config::RequestLimits;
+    use crate::host::call::Lineage;
+
+    /// As a connection does that answers many requests in one turn.
+    async fn use_up_the_turn() {
+        std::future::poll_fn(|cx| {
+            while let Poll::Ready(progress) = tokio::task::coop::poll_proceed(cx) {
+                progress.made_progress();
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    fn account() -> Arc<Call> {
+        Arc::new(Call::new(Lineage::default(), RequestLimits::default()))
+    }
+
+    fn hello() -> Head {
+        Ok(http::Response::new(HyperOutgoingBody::default()))
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_answers_and_ends_has_answered_however_much_its_task_has_done() {
+        let call = account();
+        let mut guest = Box::pin(async {
+            call.answer(hello());
+            Ok(())
+        });
+        use_up_the_turn().await;
+        let (head, ended) = head_or_end(&mut guest, &call).await.unwrap();
+        assert_eq!(head.unwrap().status(), 200);
+        assert!(matches!(ended, Some(Ok(()))));
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_ends_without_an_answer_has_not_answered() {
+        let mut guest = std::future::ready(Ok(()));
+        assert!(matches!(head_or_end(&mut guest, &account()).await, Err(Failure::NoResponse)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_another_thread_is_heard_of() {
+        let call = account();
+        let elsewhere = Arc::clone(&call);
+        let mut guest = std::future::pending::<Result<(), Failure>>();
+        let asking = head_or_end(&mut guest, &call);
+        let answering = async move {
+            // The other has waited once by now.
+            tokio::task::spawn_blocking(move || elsewhere.answer(hello())).await.unwrap();
+        };
+        let (asked, ()) = tokio::join!(asking, answering);
+        assert_eq!(asked.unwrap().0.unwrap().status(), 200);
     }
 }

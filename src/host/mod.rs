@@ -10,6 +10,7 @@
 pub mod bindings;
 pub mod call;
 pub mod environment;
+mod fixed;
 pub mod idle;
 pub mod kv;
 pub mod logs;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::clock;
 use crate::host::environment::Environment;
+use crate::host::fixed;
 use crate::host::logs::{Current, Printer, Stream};
 use crate::host::object::Object;
 use crate::host::outbound::Hooks;
@@ -64,13 +65,20 @@ impl State {
     /// The state of a new instance.
     #[must_use]
     pub fn new(environment: Arc<Environment>, memory_bytes_max: u64) -> Self {
+        Self::over(WasiCtx::builder(), environment, memory_bytes_max)
+    }
+
+    /// The same with clocks and random numbers that are equal in every instance.
+    #[must_use]
+    pub fn reproducible(environment: Arc<Environment>, memory_bytes_max: u64) -> Self {
+        Self::over(fixed::wasi(), environment, memory_bytes_max)
+    }
+
+    fn over(mut wasi: WasiCtxBuilder, environment: Arc<Environment>, memory_bytes_max: u64) -> Self {
         let current = Arc::new(Current::default());
         let printer = |stream| Printer { current: Arc::clone(&current), stream };
-        let wasi = WasiCtx::builder()
-            .envs(&environment.variables_list)
-            .stdout(printer(Stream::Out))
-            .stderr(printer(Stream::Err))
-            .build();
+        let wasi =
+            wasi.envs(&environment.variables_list).stdout(printer(Stream::Out)).stderr(printer(Stream::Err)).build();
         let hooks = Hooks::new(Arc::clone(&environment), Arc::clone(&current));
         Self {
             environment,

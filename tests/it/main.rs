@@ -14,6 +14,7 @@ mod harness;
 mod api_robustness;
 mod artifacts;
 mod assignment;
+mod bench_command;
 mod classes;
 mod cli;
 mod cli_config;

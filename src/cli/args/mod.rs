@@ -1,6 +1,7 @@
 //! What can be typed: wrangler's grammar, and what wrangler has not. Nothing is decided here; [`super::settings`] says what
 //! the words mean and [`super::commands`] does it. No command ever asks a question.
 
+mod bench;
 mod code_update;
 mod kv;
 mod objects;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use bench::BenchArgs;
 pub use code_update::{CodeUpdateArgs, joined};
 pub use kv::{BesideArgs, KvBulkCommand, KvCommand, KvKeyCommand, KvNamespaceCommand, NamespaceArgs};
 pub use objects::{ObjectArgs, ObjectsCommand};
@@ -98,6 +100,8 @@ pub enum Command {
     Delete(DeleteArgs),
     /// Say which version a request would get, and why
     Explain(ExplainArgs),
+    /// Measure versions of a worker beside each other, and say which is better
+    Bench(BenchArgs),
     /// Make a new project
     Init(InitArgs),
     /// Show the whole thing at work: two versions, a split, an override, a sticky key, a rollback, Durable Objects
@@ -350,6 +354,10 @@ mod tests {
             "sluice rollback --dry-run",
             "sluice explain w --key k --key l --header X:y",
             "sluice tail w --format pretty --status error --status ok --ip self --version-id 3",
+            "sluice bench",
+            "sluice bench w --versions 3,v1 --rate 100 --duration 30s --warmup 2s --json",
+            "sluice bench --versions a.wasm,b.wasm --connections 8 --path /x --method PUT --header A:b --body @f",
+            "sluice bench w --url http://127.0.0.1:1/ --versions 1",
             "sluice init d --wasi 0.3",
             "sluice serve --listen 127.0.0.1:0 --request-log - --outbound none",
         ] {
@@ -368,6 +376,10 @@ mod tests {
             "sluice secret put",
             "sluice serve --listen x",
             "sluice objects view",
+            "sluice bench --rate 0",
+            "sluice bench --connections none",
+            "sluice bench --url http://h/ --over-http",
+            "sluice bench --url http://h/ --secrets-file f",
         ] {
             assert_eq!(code(line), 2, "{line}");
         }

@@ -117,7 +117,8 @@ fn read_keys(file: &Path) -> anyhow::Result<Vec<String>> {
     Ok(text.lines().map(str::trim_end).filter(|key| !key.is_empty()).map(str::to_owned).collect())
 }
 
-fn parse_header(text: &str) -> Result<(String, String), Fault> {
+/// `Name: value`, as curl writes it.
+pub fn parse_header(text: &str) -> Result<(String, String), Fault> {
     match text.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
         _ => Err(usage(format!("`--header {text}`: expected 'Name: value'"))),

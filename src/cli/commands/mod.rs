@@ -1,6 +1,7 @@
 //! One file for each family of commands. Each reads its arguments, calls the API and hands what came back to
 //! [`super::render`]; what is worth a test is a pure function beside it.
 
+pub mod bench;
 pub mod delete;
 pub mod demo;
 pub mod deploy;
@@ -50,6 +51,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Tail(args) => tail::run(&args, &common).await,
         Command::Delete(args) => delete::run(&args, &common).await,
         Command::Explain(args) => explain::run(&args, &common).await,
+        Command::Bench(args) => Box::pin(bench::run(&args, &common)).await,
         Command::Init(args) => init::run(&args),
         Command::Demo(args) => Box::pin(demo::run(&args)).await,
         Command::Completions { shell } => {

@@ -1,4 +1,7 @@
-//! The composition root: the only file that knows every room. Settings → parts → running → drained.
+//! The composition root: the only room that knows every other. Settings → parts → running → drained. [`lab`] lends the inside of a
+//! node to whoever measures it from within its process.
+
+pub mod lab;
 
 use std::collections::HashMap;
 use std::io;
@@ -54,6 +57,8 @@ pub struct Settings {
     /// The control listener's address.
     pub control_listen: SocketAddr,
     pub data_dir: PathBuf,
+    /// Where compiled code is kept; `artifacts` in the data folder if nothing is said.
+    pub artifacts: Option<PathBuf>,
     /// The API's token; made and kept in the data folder if none is given.
     pub token: Option<String>,
     pub default_worker: Option<String>,
@@ -122,6 +127,7 @@ pub struct Running {
     /// Who may override the version of a request.
     pub overrides: OverridePolicy,
     observer: Arc<Observer>,
+    inside: lab::Inside,
     tasks: Tasks,
     store: Arc<SqliteStore>,
     addresses_file: PathBuf,
@@ -147,6 +153,7 @@ impl Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             control_listen: SocketAddr::from(([127, 0, 0, 1], 8788)),
             data_dir,
+            artifacts: None,
             token: None,
             default_worker: None,
             outbound: Policy::public(),
@@ -266,10 +273,11 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let background = vec![
         tokio::spawn(Objects::review_forever(Arc::downgrade(&objects))),
         tokio::spawn(Objects::tidy_forever(Arc::downgrade(&objects))),
-        tokio::spawn(Objects::ring_forever(Arc::downgrade(&objects), dispatcher)),
+        tokio::spawn(Objects::ring_forever(Arc::downgrade(&objects), Arc::<Dispatcher>::clone(&dispatcher))),
     ];
+    let inside = lab::Inside { catalog, fleet, dispatcher };
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background };
-    Ok(Running { data, control, token, override_token, overrides, observer, tasks, store, addresses_file })
+    Ok(Running { data, control, token, override_token, overrides, observer, inside, tasks, store, addresses_file })
 }
 
 fn fleet(
@@ -286,7 +294,7 @@ fn fleet(
         guard_pages: settings.guard_pages,
     });
     let engines = Arc::new(engines.map_err(|error| Error::Engines(format!("{error:#}")))?);
-    let folder = settings.data_dir.join("artifacts");
+    let folder = settings.artifacts.clone().unwrap_or_else(|| settings.data_dir.join("artifacts"));
     let artifacts = Artifacts::open(folder.clone(), settings.artifact_cache_bytes)
         .map_err(|source| Error::Write { path: folder, source })?;
     let modules = Arc::new(Modules(Arc::clone(catalog)));
