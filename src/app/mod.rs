@@ -270,14 +270,19 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
-    let background = vec![
-        tokio::spawn(Objects::review_forever(Arc::downgrade(&objects))),
-        tokio::spawn(Objects::tidy_forever(Arc::downgrade(&objects))),
-        tokio::spawn(Objects::ring_forever(Arc::downgrade(&objects), Arc::<Dispatcher>::clone(&dispatcher))),
-    ];
+    let background = tend(&objects, &dispatcher);
     let inside = lab::Inside { catalog, fleet, dispatcher };
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background };
     Ok(Running { data, control, token, override_token, overrides, observer, inside, tasks, store, addresses_file })
+}
+
+/// What objects need done while nobody asks for them.
+fn tend(objects: &Arc<Objects>, dispatcher: &Arc<Dispatcher>) -> Vec<JoinHandle<()>> {
+    vec![
+        tokio::spawn(Objects::review_forever(Arc::downgrade(objects))),
+        tokio::spawn(Objects::tidy_forever(Arc::downgrade(objects))),
+        tokio::spawn(Objects::ring_forever(Arc::downgrade(objects), Arc::<Dispatcher>::clone(dispatcher))),
+    ]
 }
 
 fn fleet(
