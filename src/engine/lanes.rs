@@ -13,6 +13,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiHttpView as _;
@@ -67,8 +68,11 @@ struct Shared {
     freed: Arc<Notify>,
     /// The accounts of the seats: they share the cost of the instance's time.
     calls: Mutex<Vec<Arc<Call>>>,
-    /// What the lane died of.
+    /// What the lane died of; not before `over`.
     death: OnceLock<Failure>,
+    /// Whether the lane's task has said what it died of. Its callers hear that their request is lost before that, on threads of
+    /// their own.
+    over: CancellationToken,
     meter: OnceLock<Arc<Meter>>,
     cpu_budget: Duration,
     heavy: Arc<Heavy>,
@@ -103,10 +107,11 @@ impl Lanes {
         let (reply, answer) = oneshot::channel();
         let method = request.method().clone();
         if lane.jobs.send(Job { request, call: Arc::clone(call), reply }).is_err() {
-            return Err(lane.shared.death());
+            return Err(lane.shared.death().await);
         }
         let answer = tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, answer).await.map_err(|_| Failure::WallTime)?;
-        let response = answer.unwrap_or_else(|_| Err(lane.shared.death()))?;
+        let Ok(response) = answer else { return Err(lane.shared.death().await) };
+        let response = response?;
         seat.answered = true;
         let (head, body) = response.into_parts();
         response::check_head(&head)?;
@@ -214,6 +219,7 @@ impl Shared {
             freed,
             calls: Mutex::default(),
             death: OnceLock::new(),
+            over: CancellationToken::new(),
             meter: OnceLock::new(),
             cpu_budget: engine.limits().cpu,
             heavy: Arc::clone(&engine.heavy),
@@ -244,7 +250,8 @@ impl Shared {
         self.closing.load(Ordering::SeqCst) && self.active.load(Ordering::SeqCst) == 0
     }
 
-    fn death(&self) -> Failure {
+    async fn death(&self) -> Failure {
+        self.over.cancelled().await;
         self.death.get().cloned().unwrap_or_else(|| Failure::Trap("the instance ended".into()))
     }
 
@@ -350,6 +357,7 @@ async fn run(
     mut queue: mpsc::UnboundedReceiver<Job>,
     place: Place,
 ) {
+    let over = shared.over.clone().drop_guard();
     let meter = Arc::clone(&store.data().meter);
     let _ = shared.meter.set(Arc::clone(&meter));
     let Handler::Wasi03(pre) = &engine.linked.handler else { return };
@@ -372,6 +380,7 @@ async fn run(
         shared.calls().iter().for_each(|call| call.conclude(failure.conclusion()));
         let _ = shared.death.set(failure);
     }
+    drop(over);
     shared.closing.store(true, Ordering::SeqCst);
     drop(store);
     drop(place);
