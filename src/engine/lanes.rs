@@ -48,7 +48,6 @@ enum Spread {
 struct Lane {
     jobs: mpsc::UnboundedSender<Job>,
     shared: Arc<Shared>,
-    meter: Arc<Meter>,
 }
 
 /// What a lane's task and its callers share.
@@ -150,13 +149,7 @@ impl Lanes {
             return None;
         }
         let mut lanes = self.lock();
-        lanes.retain(|lane| {
-            // One that runs where the version's guests run no more ends with the requests that it has.
-            if lane.meter.is_away() != engine.heavy.is_heavy() {
-                lane.shared.close();
-            }
-            !lane.shared.closing.load(Ordering::SeqCst)
-        });
+        lanes.retain(|lane| !lane.shared.closing.load(Ordering::SeqCst));
         let lanes = lanes.iter().filter(|lane| lane.shared.depth == depth);
         let emptiest = lanes.clone().min_by_key(|lane| lane.shared.active.load(Ordering::SeqCst))?;
         let active = emptiest.shared.active.load(Ordering::SeqCst);
@@ -173,7 +166,7 @@ impl Lanes {
         let store = engine.store();
         let meter = Arc::clone(&store.data().meter);
         let shared = Arc::new(Shared::new(depth, engine, Arc::clone(&self.freed)));
-        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared), meter: Arc::clone(&meter) });
+        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared) });
         // Cannot fail: nobody else knows the lane yet.
         shared.reserve();
         match engine.reuse {
