@@ -50,8 +50,10 @@ pub struct Hostname(Arc<str>);
 pub struct RouteTable {
     /// Routes whose host is exact, most specific first.
     exact: HashMap<Box<str>, Vec<Entry>>,
-    /// Routes whose host begins with `*`: by what follows it, longest first.
-    suffixes: Vec<(Box<str>, Vec<Entry>)>,
+    /// Routes whose host begins with `*`: by what follows it.
+    suffixes: HashMap<Box<str>, Vec<Entry>>,
+    /// The lengths of those suffixes, longest first: a host is asked for once with each, however many routes there are.
+    suffix_lengths: Vec<usize>,
     domains: HashMap<Hostname, WorkerName>,
 }
 
@@ -253,9 +255,10 @@ impl RouteTable {
         for group in exact.values_mut().chain(suffixes.values_mut()) {
             group.sort_unstable_by(|a, b| a.pattern.rank().cmp(&b.pattern.rank()));
         }
-        let mut suffixes: Vec<_> = suffixes.into_iter().collect();
-        suffixes.sort_unstable_by(|(a, _), (b, _)| (Reverse(a.len()), a).cmp(&(Reverse(b.len()), b)));
-        Self { exact, suffixes, domains: domains.into_iter().collect() }
+        let mut suffix_lengths: Vec<usize> = suffixes.keys().map(|suffix| suffix.len()).collect();
+        suffix_lengths.sort_unstable_by_key(|length| Reverse(*length));
+        suffix_lengths.dedup();
+        Self { exact, suffixes, suffix_lengths, domains: domains.into_iter().collect() }
     }
 
     /// Where a request goes. `host` is as [`normalize_host`] gives it.
@@ -267,8 +270,11 @@ impl RouteTable {
         let of_group = |group: &'_ [Entry]| group.iter().position(|entry| entry.pattern.fits_path(path_and_query));
         let exact = self.exact.get(host).and_then(|group| of_group(group).map(|index| &group[index]));
         let route = exact.or_else(|| {
-            let mut groups = self.suffixes.iter().filter(|(suffix, _)| fits_suffix(host, suffix));
-            groups.find_map(|(_, group)| of_group(group).map(|index| &group[index]))
+            self.suffix_lengths.iter().find_map(|length| {
+                let suffix = host.get(host.len().checked_sub(*length)?..)?;
+                let group = self.suffixes.get(suffix).filter(|_| fits_suffix(host, suffix))?;
+                of_group(group).map(|index| &group[index])
+            })
         });
         match (route.map(|entry| entry.worker.as_ref()), self.domains.get(host)) {
             (Some(Some(worker)), _) | (Some(None) | None, Some(worker)) => Some(Hit::Worker(worker)),

@@ -4,7 +4,7 @@
 //! in one queue with everybody: beside a hundred guests that spin, each step of a request waits for a hundred of theirs. So a
 //! guest that has computed for longer than [`SLICE`](crate::engine::metered::SLICE) without waiting for anything is moved, as it is, to other threads, which the
 //! system lets run when it has nothing better to do. A version whose guests turn out so is *heavy*, and its next ones begin
-//! there, until enough of them have been short.
+//! there. When enough of them have been short it is heavy no more, and those that still live are moved back.
 //!
 //! On those threads each version has as many *turns* as there are cores, so that a version with many such guests takes nothing
 //! from a version with few. A guest keeps its turn for a while ([`SLICES_A_TURN`]) rather than for one tick: half-done guests
@@ -52,17 +52,24 @@ pub struct Heavy {
 pub struct Movable<F: Future> {
     /// None once it was moved.
     here: Option<F>,
-    away: Option<Away<F::Output>>,
+    away: Option<Away<F>>,
     meter: Arc<Meter>,
     heavy: Arc<Heavy>,
 }
 
 /// A guest on the other threads. It ends with this.
-struct Away<T>(JoinHandle<T>);
+struct Away<F: Future>(JoinHandle<Left<F>>);
+
+/// How a guest leaves the other threads.
+enum Left<F: Future> {
+    Ended(F::Output),
+    Home(F),
+}
 
 /// A guest on the other threads, seen from there.
 struct Turns<F> {
-    inner: F,
+    /// None once it has left.
+    inner: Option<F>,
     meter: Arc<Meter>,
     heavy: Arc<Heavy>,
     turns: PollSemaphore,
@@ -127,6 +134,11 @@ impl Heavy {
         }
     }
 
+    /// Whether nothing is known against the version (any more).
+    fn is_clear(&self) -> bool {
+        self.score.load(Ordering::Relaxed) == 0
+    }
+
     fn was_long(&self) {
         let more = |score: u32| Some(score.saturating_add(SCORE).min(SCORE_MAX));
         let _ = self.score.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
@@ -155,34 +167,40 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let Self { here, away, meter, heavy } = &mut *self;
-        if let Some(inner) = here.as_mut().filter(|_| !heavy.is_heavy()) {
-            match Pin::new(inner).poll(cx) {
-                Poll::Ready(output) => {
-                    heavy.was_short();
-                    return Poll::Ready(output);
+        loop {
+            if let Some(inner) = here.as_mut().filter(|_| !heavy.is_heavy()) {
+                match Pin::new(inner).poll(cx) {
+                    Poll::Ready(output) => {
+                        heavy.was_short();
+                        return Poll::Ready(output);
+                    }
+                    Poll::Pending if !meter.take_overrun() => return Poll::Pending,
+                    Poll::Pending => heavy.was_long(),
                 }
-                Poll::Pending if !meter.take_overrun() => return Poll::Pending,
-                Poll::Pending => heavy.was_long(),
             }
-        }
-        if let Some(inner) = here.take() {
-            meter.goes_away();
-            *away = Some(Away(heavy.threads.spawn(Turns::new(inner, meter, heavy))));
-        }
-        let Some(Away(task)) = away else { return Poll::Pending };
-        match Pin::new(task).poll(cx) {
-            Poll::Ready(Ok(output)) => Poll::Ready(output),
-            Poll::Ready(Err(ended)) => match ended.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                // The threads are going down, and this one will.
-                Err(_) => Poll::Pending,
-            },
-            Poll::Pending => Poll::Pending,
+            if let Some(inner) = here.take() {
+                meter.goes_away();
+                *away = Some(Away(heavy.threads.spawn(Turns::new(inner, meter, heavy))));
+            }
+            let Some(Away(task)) = away else { return Poll::Pending };
+            match ready!(Pin::new(task).poll(cx)) {
+                Ok(Left::Ended(output)) => return Poll::Ready(output),
+                Ok(Left::Home(inner)) => {
+                    meter.comes_home();
+                    *here = Some(inner);
+                    *away = None;
+                }
+                Err(ended) => match ended.try_into_panic() {
+                    Ok(panic) => resume_unwind(panic),
+                    // The threads are going down, and this one will.
+                    Err(_) => return Poll::Pending,
+                },
+            }
         }
     }
 }
 
-impl<T> Drop for Away<T> {
+impl<F: Future> Drop for Away<F> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -194,25 +212,31 @@ impl<F> Turns<F> {
     fn new(inner: F, meter: &Arc<Meter>, heavy: &Arc<Heavy>) -> Self {
         let (meter, heavy) = (Arc::clone(meter), Arc::clone(heavy));
         let turns = PollSemaphore::new(Arc::clone(&heavy.turns));
-        Self { inner, meter, heavy, turns, turn: None, was_short: true }
+        Self { inner: Some(inner), meter, heavy, turns, turn: None, was_short: true }
     }
 }
 
 impl<F: Future + Unpin> Future for Turns<F> {
-    type Output = F::Output;
+    type Output = Left<F>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Left<F>> {
         let this = &mut *self;
+        if this.heavy.is_clear()
+            && let Some(inner) = this.inner.take()
+        {
+            return Poll::Ready(Left::Home(inner));
+        }
+        let Some(inner) = &mut this.inner else { return Poll::Pending };
         if this.turn.is_none() {
             // None only if the semaphore were closed, which it never is.
             let Some(permit) = ready!(this.turns.poll_acquire(cx)) else { return Poll::Pending };
             this.turn = Some((permit, 0));
         }
-        if let Poll::Ready(output) = Pin::new(&mut this.inner).poll(cx) {
+        if let Poll::Ready(output) = Pin::new(inner).poll(cx) {
             if this.was_short {
                 this.heavy.was_short();
             }
-            return Poll::Ready(output);
+            return Poll::Ready(Left::Ended(output));
         }
         if this.meter.take_overrun() {
             // It gave way, and is to be polled again; so nothing has to wake it.
@@ -269,6 +293,33 @@ mod tests {
             assert!(others <= SCORE_MAX, "it stays heavy for ever");
         }
         assert!(others > 1);
+    }
+
+    #[tokio::test]
+    async fn who_lives_on_comes_back_when_its_version_is_heavy_no_more() {
+        let threads = Threads::start().unwrap();
+        let heavy = threads.version();
+        let meter = Arc::new(Meter::default());
+        let (turn, mut turns) = tokio::sync::mpsc::unbounded_channel::<()>();
+        let (told, mut names) = tokio::sync::mpsc::unbounded_channel();
+        let long = computing(&meter, 1);
+        let guest = Box::pin(async move {
+            long.await;
+            while turns.recv().await.is_some() {
+                told.send(std::thread::current().name().unwrap_or_default().to_owned()).unwrap();
+            }
+        });
+        let task = tokio::spawn(Movable::new(guest, Arc::clone(&meter), Arc::clone(&heavy)));
+        turn.send(()).unwrap();
+        assert_eq!(names.recv().await.unwrap(), "heavy");
+        while !heavy.is_clear() {
+            heavy.was_short();
+        }
+        turn.send(()).unwrap();
+        assert_ne!(names.recv().await.unwrap(), "heavy");
+        assert!(!meter.is_away());
+        drop(turn);
+        task.await.unwrap();
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use wasmtime::Store;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::WasiHttpView as _;
@@ -50,7 +51,6 @@ struct Lane {
     shared: Arc<Shared>,
     /// Where it was opened, and mostly runs.
     thread: ThreadId,
-    meter: Arc<Meter>,
 }
 
 /// What a lane's task and its callers share.
@@ -70,8 +70,11 @@ struct Shared {
     freed: Arc<Notify>,
     /// The accounts of the seats: they share the cost of the instance's time.
     calls: Mutex<Vec<Arc<Call>>>,
-    /// What the lane died of.
+    /// What the lane died of; not before `over`.
     death: OnceLock<Failure>,
+    /// Whether the lane's task has said what it died of. Its callers hear that their request is lost before that, on threads of
+    /// their own.
+    over: CancellationToken,
     meter: OnceLock<Arc<Meter>>,
     cpu_budget: Duration,
     heavy: Arc<Heavy>,
@@ -106,10 +109,11 @@ impl Lanes {
         let (reply, answer) = oneshot::channel();
         let method = request.method().clone();
         if lane.jobs.send(Job { request, call: Arc::clone(call), reply }).is_err() {
-            return Err(lane.shared.death());
+            return Err(lane.shared.death().await);
         }
         let answer = tokio::time::timeout(RESPONSE_HEAD_WALL_MAX, answer).await.map_err(|_| Failure::WallTime)?;
-        let response = answer.unwrap_or_else(|_| Err(lane.shared.death()))?;
+        let Ok(response) = answer else { return Err(lane.shared.death().await) };
+        let response = response?;
         seat.answered = true;
         let (head, body) = response.into_parts();
         response::check_head(&head)?;
@@ -149,16 +153,11 @@ impl Lanes {
         }
         let here = std::thread::current().id();
         let mut lanes = self.lock();
-        lanes.retain(|lane| {
-            // One that runs where the version's guests run no more ends with the requests that it has.
-            if lane.meter.is_away() != engine.heavy.is_heavy() {
-                lane.shared.close();
-            }
-            !lane.shared.closing.load(Ordering::SeqCst)
-        });
+        lanes.retain(|lane| !lane.shared.closing.load(Ordering::SeqCst));
         let lanes = lanes.iter().filter(|lane| lane.shared.depth == depth);
         let active = |lane: &&Arc<Lane>| lane.shared.active.load(Ordering::SeqCst) as usize;
-        let mine = lanes.clone().filter(|lane| lane.thread == here).min_by_key(active);
+        // Those of a heavy version run on threads of their own.
+        let mine = lanes.clone().filter(|lane| lane.thread == here && !engine.heavy.is_heavy()).min_by_key(active);
         if let Some(mine) = mine.filter(|mine| active(mine) < INSTANCE_CONCURRENCY) {
             return mine.shared.reserve().then(|| Arc::clone(mine));
         }
@@ -178,7 +177,7 @@ impl Lanes {
         let meter = Arc::clone(&store.data().meter);
         let shared = Arc::new(Shared::new(depth, engine, Arc::clone(&self.freed)));
         let thread = std::thread::current().id();
-        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared), thread, meter: Arc::clone(&meter) });
+        let lane = Arc::new(Lane { jobs, shared: Arc::clone(&shared), thread });
         // Cannot fail: nobody else knows the lane yet.
         shared.reserve();
         match engine.reuse {
@@ -224,6 +223,7 @@ impl Shared {
             freed,
             calls: Mutex::default(),
             death: OnceLock::new(),
+            over: CancellationToken::new(),
             meter: OnceLock::new(),
             cpu_budget: engine.limits().cpu,
             heavy: Arc::clone(&engine.heavy),
@@ -254,7 +254,8 @@ impl Shared {
         self.closing.load(Ordering::SeqCst) && self.active.load(Ordering::SeqCst) == 0
     }
 
-    fn death(&self) -> Failure {
+    async fn death(&self) -> Failure {
+        self.over.cancelled().await;
         self.death.get().cloned().unwrap_or_else(|| Failure::Trap("the instance ended".into()))
     }
 
@@ -360,6 +361,7 @@ async fn run(
     mut queue: mpsc::UnboundedReceiver<Job>,
     place: Place,
 ) {
+    let over = shared.over.clone().drop_guard();
     let meter = Arc::clone(&store.data().meter);
     let _ = shared.meter.set(Arc::clone(&meter));
     let Handler::Wasi03(pre) = &engine.linked.handler else { return };
@@ -382,6 +384,7 @@ async fn run(
         shared.calls().iter().for_each(|call| call.conclude(failure.conclusion()));
         let _ = shared.death.set(failure);
     }
+    drop(over);
     shared.closing.store(true, Ordering::SeqCst);
     drop(store);
     drop(place);
