@@ -74,10 +74,13 @@ fn more_requests_than_an_instance_takes_at_once_wait_for_their_turn_in_it() {
         let asking: Vec<_> = (0..60).map(|_| scope.spawn(|| node.get("many", "/?wait=300"))).collect();
         asking.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    // On a busy machine the instance may be moved among those that compute for long, and another one takes its place.
-    let seen: Vec<u32> = replies.iter().filter_map(|reply| reply.text().trim().parse().ok()).collect();
-    assert_eq!(seen.len(), 60, "some were told to come back");
-    assert!(seen.iter().max() > Some(&20), "all were answered by instances with free seats: {seen:?}");
+    let mut seen: Vec<u32> = replies.iter().filter_map(|reply| reply.text().trim().parse().ok()).collect();
+    seen.sort_unstable();
+    assert_eq!(
+        seen,
+        (1..=60).collect::<Vec<u32>>(),
+        "some were told to come back, or were answered by another instance"
+    );
 }
 
 #[test]
