@@ -39,14 +39,20 @@ if [[ -z $SECOND ]]; then
     ! cmp --silent "$first" "$SECOND" || die "there is no greeting in $first to write over"
 fi
 
-# timed NAME COMMAND…: adds what a command took to the file of that name, in microseconds.
+# timed NAME CPU COMMAND…: adds what a command took to the file of that name, in microseconds, and what the command CPU says that was
+# used meanwhile to another.
 timed() {
-    local name=$1 began
-    shift
-    now && began=$now
+    local name=$1 cpu=$2 began used
+    shift 2
+    used=$("$cpu") && now && began=$now
     "$@"
     now && echo $((now - began)) >> "$work/$name"
+    echo $(($("$cpu") - used)) >> "$work/$name.cpu"
 }
+
+# User and system time, in microseconds: of the node, and of the programs that this script has waited for.
+of_node() { set -- $(< "/proc/$node/stat") && echo $(((${14} + ${15}) * 1000000 / $(getconf CLK_TCK))); }
+of_children() { set -- $(< "/proc/$$/stat") && echo $(((${16} + ${17}) * 1000000 / $(getconf CLK_TCK))); }
 
 compile() {
     if [[ $compiler_name == "wasmtime compile" ]]; then
@@ -60,11 +66,11 @@ deploy() { upload PUT w "$1" '{}' > /dev/null; }
 body() { curl --silent --fail -H 'Host: w.localhost' "http://$data/"; }
 
 for ((n = 0; n < ROUNDS; n++)); do
-    timed wasmtime compile
+    timed wasmtime of_children compile
     start_node "$work/node" taskset -c "$CORES"
-    timed first deploy "$first"
+    timed first of_node deploy "$first"
     old=$(body)
-    timed second deploy "$SECOND"
+    timed second of_node deploy "$SECOND"
     new=$(body)
     [[ $old != "$new" ]] || say "the second component answers as the first: '$new'"
     stop_node
@@ -74,14 +80,23 @@ done
 
 wasmtime_us=$(median < "$work/wasmtime") first_us=$(median < "$work/first")
 second_us=$(median < "$work/second")
+wasmtime_cpu_us=$(median < "$work/wasmtime.cpu") first_cpu_us=$(median < "$work/first.cpu") second_cpu_us=$(median < "$work/second.cpu")
 if [[ -n $json ]]; then
     jq -n --arg date "$(date -u +%F)" --arg cpu "$(cpu_model)" --arg guest "$GUEST" --arg cores "$CORES" \
-        --argjson wasmtime "$wasmtime_us" --argjson first "$first_us" --argjson second "$second_us" '
+        --argjson wasmtime "[$wasmtime_us, $wasmtime_cpu_us]" --argjson first "[$first_us, $first_cpu_us]" \
+        --argjson second "[$second_us, $second_cpu_us]" '
         {date: $date, machine: {cpu: $cpu, cores: $cores}, guest: $guest,
-         wasmtime_compile_us: $wasmtime, first_upload_us: $first, second_upload_us: $second}'
+         wasmtime_compile: $wasmtime, first_upload: $first, second_upload: $second} | map_values(if type == "array" then {wall_us: .[0], cpu_us: .[1]} else . end)'
 else
     echo "$(date -u +%F), $(cpu_model), cores $CORES, $GUEST, medians of $ROUNDS rounds"
-    awk -v it="$wasmtime_us" -v name="$compiler_name" 'BEGIN { printf "%-40s %7.2f s\n", name, it / 1e6 }'
-    awk -v it="$first_us" -v of="$wasmtime_us" 'BEGIN { printf "%-40s %7.2f s, %.2f of that\n", "first upload, proven and deployed", it / 1e6, it / of }'
-    awk -v it="$second_us" -v of="$first_us" 'BEGIN { printf "%-40s %7.2f s, %.3f of the first\n", "second upload, another script", it / 1e6, it / of }'
+    # row NAME WALL CPU OF-WALL OF-CPU OF-WHAT
+    row() {
+        awk -v name="$1" -v wall="$2" -v cpu="$3" -v of_wall="$4" -v of_cpu="$5" -v what="$6" 'BEGIN {
+            printf "%-42s %6.2f s, %6.2f s of CPU", name, wall / 1e6, cpu / 1e6
+            if (what != "") printf ": %.3f and %.3f of %s", wall / of_wall, cpu / of_cpu, what
+            print "" }'
+    }
+    row "$compiler_name" "$wasmtime_us" "$wasmtime_cpu_us" 1 1 ''
+    row "first upload, proven and deployed" "$first_us" "$first_cpu_us" "$wasmtime_us" "$wasmtime_cpu_us" that
+    row "second upload, another script" "$second_us" "$second_cpu_us" "$first_us" "$first_cpu_us" "the first"
 fi

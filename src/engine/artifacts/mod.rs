@@ -78,7 +78,7 @@ impl Artifacts {
         let is_mapped = engine.get_memory_init_cow();
         let template = is_mapped.then(|| Template::of(component, self.template_code_bytes_min)).flatten();
         if let Some(template) = &template {
-            if let Some(code) = self.of_model(engine, kind, template, &name)? {
+            if let Some(code) = self.of_model(engine, kind, template, &name) {
                 return Ok(code);
             }
             if let Some(code) = self.of_template(engine, kind, template, &name)? {
@@ -137,27 +137,26 @@ impl Artifacts {
         }
     }
 
-    /// By an artifact that has the same template.
-    fn of_model(
-        &self,
-        engine: &Engine,
-        kind: GuestKind,
-        template: &Template,
-        name: &str,
-    ) -> wasmtime::Result<Option<Component>> {
+    /// By an artifact that has the same template, if there is one that is sound.
+    fn of_model(&self, engine: &Engine, kind: GuestKind, template: &Template, name: &str) -> Option<Component> {
         let (note, key) = (note_name(engine, kind, template), template.key.to_string());
-        let made = self.shelf.read_note(&note).and_then(|(model, places)| {
-            let places: Places = serde_json::from_str(&places).ok()?;
-            let mut bytes = self.shelf.read_tagged(&model, &key)?;
-            template.fill(&mut bytes, &places)?;
-            Some((model, places, bytes))
-        });
-        let Some((model, places, bytes)) = made else { return Ok(None) };
+        let (model, places) = self.shelf.read_note(&note)?;
+        let places: Places = serde_json::from_str(&places).ok()?;
+        let mut bytes = self.shelf.read_tagged(&model, &key)?;
+        template.fill(&mut bytes, &places)?;
         self.keep(name, &key, &bytes);
         // The newest is the last that goes.
         self.note(&note, name, &places);
-        tracing::info!(artifact = name, model, "took the code of a component that differs in its data only");
-        self.of_bytes(engine, name, &bytes).map(Some)
+        let code = self.of_bytes(engine, name, &bytes);
+        match &code {
+            Ok(_) => {
+                tracing::info!(artifact = name, model, "took the code of a component that differs in its data only")
+            }
+            Err(error) => {
+                tracing::warn!(artifact = name, model, %error, "the code of another does not load; it is compiled")
+            }
+        }
+        code.ok()
     }
 
     /// By compiling the template; `None` if its patterns are not found in the code.

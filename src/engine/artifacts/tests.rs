@@ -104,7 +104,7 @@ fn told(engine: &Engine, component: &Component) -> [u32; 3] {
 /// Makes a guest ready, and says whether that was done without compiling it.
 fn make(artifacts: &Artifacts, engine: &Engine, guest: &Guest) -> (Component, bool) {
     let (name, template) = (name(engine, guest.digest(), KIND), guest.template().unwrap());
-    match artifacts.of_model(engine, KIND, &template, &name).unwrap() {
+    match artifacts.of_model(engine, KIND, &template, &name) {
         Some(component) => (component, true),
         None => (artifacts.make(engine, guest.digest(), KIND, &guest.component()).unwrap(), false),
     }
