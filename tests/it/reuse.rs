@@ -55,7 +55,7 @@ fn one_instance_of_wasi_0_3_serves_many_requests_at_once() {
     let guest = test_guest("reuse-counter-async");
     node.deploy_module("many", &guest, Upload::default());
     let replies: Vec<_> = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..10).map(|_| scope.spawn(|| node.get("many", "/?wait=500"))).collect();
+        let asking: Vec<_> = (0..10).map(|_| scope.spawn(|| node.get("many", "/?wait=2000"))).collect();
         asking.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let mut seen: Vec<u32> = replies.iter().map(|reply| reply.text().trim().parse().unwrap()).collect();
