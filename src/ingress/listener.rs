@@ -15,9 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::limits::{
-    CONNECTIONS_MAX, HTTP2_STREAMS_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADER_WALL_MAX, REQUEST_HEADERS_MAX,
-};
+use crate::domain::limits::{CONNECTIONS_MAX, HTTP2_STREAMS_MAX, REQUEST_HEADER_BYTES_MAX, REQUEST_HEADER_WALL_MAX};
 use crate::ingress::crew::Crew;
 use crate::ingress::serve::{Client, Door};
 
@@ -128,8 +126,8 @@ fn server() -> auto::Builder<Streams> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_HEADER_WALL_MAX)
-        .max_buf_size(REQUEST_HEADER_BYTES_MAX)
-        .max_headers(REQUEST_HEADERS_MAX);
+        .max_buf_size(REQUEST_HEADER_BYTES_MAX);
+    // Not `max_headers`, which is `REQUEST_HEADERS_MAX` as it is: it would cost each request what that says.
     server
         .http2()
         .timer(TokioTimer::new())

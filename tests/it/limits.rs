@@ -60,6 +60,18 @@ fn a_response_may_have_64_kib_of_headers() {
     assert_eq!(node.record_named_by(&reply).end(), "exception/guest");
 }
 
+/// The harness sends a few fields of its own.
+#[test]
+fn a_request_may_have_100_header_fields() {
+    let node = Node::start();
+    node.deploy_module("w", &example("hello"), Upload::default());
+    let names: Vec<String> = (0..101).map(|n| format!("x-{n}")).collect();
+    for (count, status) in [(90, 200), (101, 431)] {
+        let fields: Vec<(&str, &str)> = names[..count].iter().map(|name| (name.as_str(), "y")).collect();
+        assert_eq!(node.request("GET", "w", "/", &fields, b"").status, status, "{count} fields");
+    }
+}
+
 #[test]
 fn the_nodes_guest_memory_is_what_a_guest_can_have() {
     for (size, mib) in [("16MiB", 16.0), ("64MiB", 64.0)] {
