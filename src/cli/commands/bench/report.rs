@@ -186,7 +186,7 @@ impl Report {
 
     fn table(&self) {
         let mut header = vec![String::new()];
-        header.extend(self.versions.iter().map(|version| format!("{}  {}", version.label, version.name)));
+        header.extend(self.versions.iter().map(|version| format!("{}  {}", version.label, ending(&version.name))));
         header.extend(self.comparisons.iter().map(|comparison| format!("{} beside A", comparison.version)));
         let rows = self.rows().into_iter().map(|(what, cell)| {
             let cells = self.versions.iter().map(cell);
@@ -439,6 +439,16 @@ fn rate(rate: f64) -> String {
     if rate < 100.0 { format!("{rate:.1}") } else { thousands(rate.round() as u64) }
 }
 
+/// As much of a name as leaves room for two columns: of a path, the end says most.
+fn ending(name: &str) -> String {
+    const CHARS_MAX: usize = 24;
+    let chars = name.chars().count();
+    if chars <= CHARS_MAX {
+        return name.to_owned();
+    }
+    std::iter::once('…').chain(name.chars().skip(chars + 1 - CHARS_MAX)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,6 +459,8 @@ mod tests {
         assert_eq!([thousands(0), thousands(999), thousands(1_234_567)], ["0", "999", "1,234,567"]);
         assert_eq!([change(1.139), change(0.9), change(1.0001)], ["+13.9", "-10.0", "0.0"]);
         assert_eq!([label(0), label(1), label(19)], ["A", "B", "T"]);
+        assert_eq!(ending("hello.wasm"), "hello.wasm");
+        assert_eq!(ending("/somewhere/far/away/hello.wasm"), "…ere/far/away/hello.wasm");
     }
 
     fn measures(p50: &[(f64, f64)], fuel: Option<(u64, u64)>) -> Vec<Measure> {
