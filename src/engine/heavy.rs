@@ -31,6 +31,8 @@ const SLICES_A_TURN: u32 = 50;
 const SCORE: u32 = 32;
 /// Enough: a version is out of it after a thousand short guests at the latest.
 const SCORE_MAX: u32 = 1024;
+/// Slices that an instance with many requests may use up one after another before it is moved.
+const PATIENCE_WITH_MANY: u32 = 4;
 /// The lowest priority there is.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
@@ -55,6 +57,9 @@ pub struct Movable<F: Future> {
     away: Option<Away<F>>,
     meter: Arc<Meter>,
     heavy: Arc<Heavy>,
+    /// Slices in a row that it may use up before it is moved, and how many it has.
+    patience: u32,
+    used_up: u32,
 }
 
 /// A guest on the other threads. It ends with this.
@@ -155,7 +160,13 @@ impl<F: Future + Unpin> Movable<F> {
         } else {
             meter.comes_home();
         }
-        Self { here: Some(inner), away: None, meter, heavy }
+        Self { here: Some(inner), away: None, meter, heavy, patience: 0, used_up: 0 }
+    }
+
+    /// The same of an instance that serves many requests at once. What all of them take together may use up a slice now and then,
+    /// and on the other threads they would wait behind everything else.
+    pub fn of_many(inner: F, meter: Arc<Meter>, heavy: Arc<Heavy>) -> Self {
+        Self { patience: PATIENCE_WITH_MANY, ..Self::new(inner, meter, heavy) }
     }
 }
 
@@ -166,7 +177,7 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { here, away, meter, heavy } = &mut *self;
+        let Self { here, away, meter, heavy, patience, used_up } = &mut *self;
         loop {
             if let Some(inner) = here.as_mut().filter(|_| !heavy.is_heavy()) {
                 match Pin::new(inner).poll(cx) {
@@ -174,8 +185,19 @@ where
                         heavy.was_short();
                         return Poll::Ready(output);
                     }
-                    Poll::Pending if !meter.take_overrun() => return Poll::Pending,
-                    Poll::Pending => heavy.was_long(),
+                    Poll::Pending if !meter.take_overrun() => {
+                        *used_up = 0;
+                        return Poll::Pending;
+                    }
+                    // It gave way, and has seen to it that it is polled again.
+                    Poll::Pending if *used_up < *patience => {
+                        *used_up += 1;
+                        return Poll::Pending;
+                    }
+                    Poll::Pending => {
+                        *used_up = 0;
+                        heavy.was_long();
+                    }
                 }
             }
             if let Some(inner) = here.take() {
@@ -327,6 +349,16 @@ mod tests {
         assert!(!meter.is_away());
         drop(turn);
         task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_instance_with_many_requests_is_moved_when_it_computes_on_and_on() {
+        let threads = Threads::start().unwrap();
+        for (slices, moved) in [(PATIENCE_WITH_MANY, 0), (PATIENCE_WITH_MANY + 3, 3)] {
+            let (heavy, meter) = (threads.version(), Arc::new(Meter::default()));
+            let seen = Movable::of_many(computing(&meter, slices), meter, heavy).await;
+            assert_eq!(seen.iter().filter(|name| *name == "heavy").count(), moved, "{slices} slices: {seen:?}");
+        }
     }
 
     #[tokio::test]
