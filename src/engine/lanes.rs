@@ -21,7 +21,9 @@ use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_CONCURRENCY, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
+use crate::domain::limits::{
+    AFTER_RESPONSE_MAX, INSTANCE_CONCURRENCY, RESPONSE_HEAD_WALL_MAX, SHARED_INSTANCE_REUSE_MAX,
+};
 use crate::engine::failure::{self, Failure};
 use crate::engine::heavy::{Heavy, Movable};
 use crate::engine::metered::{Metered, Payers};
@@ -238,7 +240,7 @@ impl Shared {
             self.active.fetch_sub(1, Ordering::SeqCst);
             return false;
         }
-        if self.served.fetch_add(1, Ordering::Relaxed) + 1 >= INSTANCE_REUSE_MAX {
+        if self.served.fetch_add(1, Ordering::Relaxed) + 1 >= SHARED_INSTANCE_REUSE_MAX {
             self.close();
         }
         true

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Node, Upload, now, test_guest};
+use crate::harness::{Connection, Node, Upload, now, test_guest};
 
 fn reuse(wish: &str) -> Upload {
     Upload::default().with("sluice", json!({ "instance_reuse": wish == "reuse" }))
@@ -112,14 +112,15 @@ fn instances_of_one_version_never_serve_another() {
     let node = Node::start();
     let guest = test_guest("reuse-counter");
     let first = node.deploy_module("w", &guest, reuse("reuse"));
-    assert_eq!(counts(&node, "w"), ["1", "2", "3", "4"]);
-    // The same bytes, another version.
+    // One request after the other mostly meets the same instance; on a busy machine it may not be back yet.
+    let highest = || counts(&node, "w").iter().map(|text| text.parse::<u32>().unwrap()).max();
+    assert!(highest() > Some(1));
+    // The same bytes, another version: none of its requests is the fifth of an instance.
     node.deploy_module("w", &guest, reuse("reuse"));
-    assert_eq!(counts(&node, "w"), ["1", "2", "3", "4"]);
+    assert!(highest() <= Some(4));
     // And back: the first version's instances may have waited for it, or be gone.
     node.split("w", &[(&first, 100.0)]);
-    let counted: Vec<u32> = counts(&node, "w").iter().map(|text| text.parse().unwrap()).collect();
-    assert!(counted == [1, 2, 3, 4] || counted == [5, 6, 7, 8], "{counted:?}");
+    assert!(highest() <= Some(8));
 }
 
 #[test]
@@ -167,4 +168,20 @@ fn instances_that_wait_make_room_for_an_upload() {
         node.deploy_module(worker, &test_guest(guest), reuse("reuse"));
         assert!(began.elapsed().as_secs() < 10, "{worker}: {:?}", began.elapsed());
     }
+}
+
+/// What a guest, or what runs it, keeps of each request must not add up for ever.
+#[test]
+fn an_instance_of_wasi_0_3_is_replaced_in_time() {
+    let node = Node::start();
+    node.deploy_module("w", &test_guest("reuse-counter-async"), Upload::default());
+    let mut connection = Connection::open(node.data);
+    let mut ask = || {
+        let reply = connection.get("w", "/").reply();
+        assert_eq!(reply.status, 200);
+        reply.text().trim().parse::<u32>().unwrap()
+    };
+    let seen: Vec<u32> = (0..4_010).map(|_| ask()).collect();
+    assert_eq!(seen.iter().max(), Some(&4_000));
+    assert!(seen[4_000..].contains(&1), "{:?}", &seen[3_990..]);
 }
