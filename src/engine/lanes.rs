@@ -183,7 +183,11 @@ impl Lanes {
         // Cannot fail: nobody else knows the lane yet.
         shared.reserve();
         match engine.reuse {
-            Reuse::Always => self.lock().push(Arc::clone(&lane)),
+            Reuse::Always => {
+                self.lock().push(Arc::clone(&lane));
+                // Whoever saw the last place go, and no lane yet, may have a seat in it.
+                self.freed.notify_waiters();
+            }
             Reuse::Never => shared.closing.store(true, Ordering::SeqCst),
         }
         let run = Box::pin(run(Arc::clone(engine), store, shared, queue, place));
