@@ -13,16 +13,10 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use sluicegate::ingress::crew::Crew;
-use sluicegate::ingress::listener;
-use sluicegate::ingress::serve::{Door, Overrides, VersionHeader};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 use common::{Node, Reuse};
 
@@ -95,7 +89,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let node = Node::new().await;
-        let data = serve(&node).await;
+        let data = node.serve(Crew::here()).await;
         for (worker, guest, reuse) in [
             ("reused", "hello", Reuse::Always),
             ("async", "hello-async", Reuse::ByGuest),
@@ -111,28 +105,6 @@ fn main() {
             report(worker, &SEEN.take());
         }
     });
-}
-
-async fn serve(node: &Node) -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-    let data = listener.local_addr().expect("its address");
-    let door = Door {
-        catalog: Arc::clone(&node.catalog),
-        dispatcher: Arc::clone(&node.dispatcher),
-        observer: Arc::clone(&node.observer),
-        default_worker: None,
-        version_header: VersionHeader::Omit,
-        overrides: Overrides::Any,
-        override_token: String::new(),
-    };
-    tokio::spawn(listener::run(
-        listener,
-        Arc::new(door),
-        Arc::new(Crew::here()),
-        CancellationToken::new(),
-        Duration::ZERO,
-    ));
-    data
 }
 
 /// [`REQUESTS`] of them. Allocates nothing itself.

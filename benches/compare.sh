@@ -147,16 +147,6 @@ fi
 
 # --- Measuring -----------------------------------------------------------------------------------------
 
-ticks_a_second=$(getconf CLK_TCK)
-
-# User and system time of a process, in ticks.
-ticks_of() {
-    local stat
-    stat=$(< "/proc/$1/stat")
-    set -- ${stat##*) }
-    echo $((${12} + ${13}))
-}
-
 # Of both cores: all ticks and stolen ones; of the server's: those in which a process ran.
 machine_ticks() {
     awk -v server="cpu$SERVER_CORE" -v load="cpu$LOAD_CORE" '

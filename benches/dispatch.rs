@@ -7,7 +7,6 @@ mod hello;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use http_body_util::BodyExt as _;
@@ -17,12 +16,9 @@ use sluicegate::dispatch::{Dispatcher, Wanted};
 use sluicegate::domain::id::WorkerName;
 use sluicegate::host::call::Lineage;
 use sluicegate::ingress::crew::Crew;
-use sluicegate::ingress::listener;
-use sluicegate::ingress::serve::{Door, Overrides, VersionHeader};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 
 use common::{Node, Reuse};
 
@@ -78,18 +74,7 @@ fn over_http(c: &mut Criterion, runtime: &Runtime, node: &Node) {
     let (bare, data) = runtime.block_on(async {
         let (listener, bare) = bind().await;
         tokio::spawn(hello::serve(listener));
-        let (listener, data) = bind().await;
-        let door = Door {
-            catalog: Arc::clone(&node.catalog),
-            dispatcher: Arc::clone(&node.dispatcher),
-            observer: Arc::clone(&node.observer),
-            default_worker: None,
-            version_header: VersionHeader::Omit,
-            overrides: Overrides::Any,
-            override_token: String::new(),
-        };
-        let crew = Arc::new(Crew::start().expect("threads"));
-        tokio::spawn(listener::run(listener, Arc::new(door), crew, CancellationToken::new(), Duration::ZERO));
+        let data = node.serve(Crew::start().expect("threads")).await;
         (bare, data)
     });
     let mut group = c.benchmark_group("dispatch/http_16_connections");

@@ -64,15 +64,6 @@ fill() {
 
 # --- Measuring -----------------------------------------------------------------------------------------
 
-ticks_a_second=$(getconf CLK_TCK)
-
-ticks_of() {
-    local stat
-    stat=$(< "/proc/$1/stat")
-    set -- ${stat##*) }
-    echo $((${12} + ${13}))
-}
-
 # sleep_and_wake SIZE: adds to `asleep` what the first requests of sleeping workers take beyond their second ones.
 sleep_and_wake() {
     local n worker began first

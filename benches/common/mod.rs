@@ -5,9 +5,11 @@
 pub mod choices;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use sha2::{Digest as _, Sha256};
@@ -28,12 +30,16 @@ use sluicegate::engine::prove::Prover;
 use sluicegate::host::Body;
 use sluicegate::host::outbound::{Outbound, Policy};
 use sluicegate::host::ports::Callers;
-use sluicegate::ingress::respond;
+use sluicegate::ingress::crew::Crew;
+use sluicegate::ingress::serve::{Door, Overrides, VersionHeader};
+use sluicegate::ingress::{listener, respond};
 use sluicegate::kv::Kv;
 use sluicegate::objects::{self, Objects};
 use sluicegate::observe::Observer;
 use sluicegate::store::{MemoryStore, Store};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// Whether instances of a version are used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +156,24 @@ fn provenance() -> Provenance {
 }
 
 impl Node {
+    /// Serves requests on loopback with `crew`, for as long as the runtime lives. Returns where.
+    pub async fn serve(&self, crew: Crew) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let data = listener.local_addr().expect("its address");
+        let door = Door {
+            catalog: Arc::clone(&self.catalog),
+            dispatcher: Arc::clone(&self.dispatcher),
+            observer: Arc::clone(&self.observer),
+            default_worker: None,
+            version_header: VersionHeader::Omit,
+            overrides: Overrides::Any,
+            override_token: String::new(),
+        };
+        let stop = CancellationToken::new();
+        tokio::spawn(listener::run(listener, Arc::new(door), Arc::new(crew), stop, Duration::ZERO));
+        data
+    }
+
     /// A node with nothing in it, over a store in memory. Needs a runtime.
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -95,5 +95,15 @@ answer() {
     [[ $status == 200 ]] || die "the node answers $status for $1"
 }
 
+ticks_a_second=$(getconf CLK_TCK)
+
+# ticks_of PROCESS: its user and system time, in ticks.
+ticks_of() {
+    local stat
+    stat=$(< "/proc/$1/stat")
+    set -- ${stat##*) }
+    echo $((${12} + ${13}))
+}
+
 cpu_model() { sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1; }
 memory_gib() { awk '/^MemTotal/ { printf "%.0f", $2 / 1024 / 1024 }' /proc/meminfo; }

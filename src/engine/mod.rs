@@ -3,7 +3,8 @@
 //! Four words, from the largest to the smallest:
 //!
 //! - [`Engines`](engines::Engines): the process-wide wasmtime engines, one for each kind of guest, since component concurrency costs a
-//!   0.2 guest a quarter of its speed and a 0.3 guest cannot be without it. One ticker moves the epoch of all.
+//!   0.2 guest a quarter of its speed and a 0.3 guest cannot be without it; and one more for fresh 0.2 guests that compute little
+//!   ([`bounds`]). One ticker moves the epoch of all.
 //! - [`Fleet`](fleet::Fleet): which versions are ready to run. A version engine is made once, on first need, however many requests wait
 //!   for it, and retired when nobody has asked for it for a while.
 //! - [`VersionEngine`](version_engine::VersionEngine): one version, linked and bound, with its limits, its permits and its instances.
