@@ -97,18 +97,18 @@ impl Dispatcher {
         for _ in 0..OBJECT_DELIVERIES_MAX {
             let home = self.objects.home(target).await?;
             let call = open.account_at(&home, ObjectEvent::Fetch, &lineage);
-            let event = match home.fetch(request, &call) {
-                Ok(event) => event,
-                Err(Ok(back)) => {
-                    request = back;
-                    continue;
+            let fetched = match home.fetch(request, &call) {
+                Ok(event) => {
+                    if let Some(placed) = placed.take() {
+                        let _ = placed.send(());
+                    }
+                    event.outcome().await?
                 }
+                // It has ended already: an object can fail faster than its caller comes.
+                Err(Ok(back)) => Some(Fetched::NotBegun(back)),
                 Err(Err(error)) => return Err(error),
             };
-            if let Some(placed) = placed.take() {
-                let _ = placed.send(());
-            }
-            match event.outcome().await? {
+            match fetched {
                 Some(Fetched::Answered(answer)) => {
                     home.note_progress();
                     return answer.map_err(|failure| {

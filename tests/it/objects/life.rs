@@ -19,6 +19,16 @@ fn an_object_that_does_not_open_says_why_to_whoever_woke_it() {
     assert_eq!((reply.status, reply.text().as_str()), (500, "this object does not open\n"));
 }
 
+/// The object may have failed before its caller's event is in its queue: it is not started again for that.
+#[test]
+fn an_object_that_fails_faster_than_it_is_called_is_told_why() {
+    let ledger = Ledger::start();
+    for n in 0..300 {
+        let error = ledger.error(&format!("/bad-open-of-{n}/count"));
+        assert_eq!(said(&error), format!("the object `bad-open-of-{n}` does not open (remote)"));
+    }
+}
+
 #[test]
 fn all_who_wait_for_an_object_that_does_not_open_are_told() {
     let ledger = Ledger::start();
