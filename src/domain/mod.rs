@@ -7,7 +7,7 @@
 //! an [`allotment`] of slots, kept in a [`deployment`]; a [`decision`] reads it for each request. [`route`] says which worker a
 //! request is for. [`object`] names Durable Objects, [`class`] says which
 //! classes of them a worker has, and a [`migration`] changes that. A [`verdict`] compares what two versions
-//! cost. [`limits`] holds every bound.
+//! cost; [`measures`] are what one has done, its durations a [`distribution`]. [`limits`] holds every bound.
 
 pub mod alarm;
 pub mod allotment;
@@ -15,8 +15,10 @@ pub mod class;
 pub mod config;
 pub mod decision;
 pub mod deployment;
+pub mod distribution;
 pub mod id;
 pub mod limits;
+pub mod measures;
 pub mod migration;
 pub mod module;
 pub mod object;

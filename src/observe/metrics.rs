@@ -10,13 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::domain::distribution::{BUCKETS, Distribution, bucket_of};
 use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::measures::Measures;
 use crate::domain::outcome::Outcome;
 
 /// Versions with series of their own: what a small Prometheus still likes.
 pub const SERIES_MAX: usize = 1000;
 
-/// Upper bounds of the histograms' buckets in microseconds; the last bucket has none.
+/// Upper bounds of the histograms' buckets as Prometheus sees them, in microseconds; the last bucket has none.
 const BOUNDS_US: [u64; 14] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];
 
@@ -27,6 +29,8 @@ pub struct VersionMetrics {
     outcomes: [AtomicU64; Outcome::ALL.len()],
     /// By the first digit of the status.
     classes: [AtomicU64; 6],
+    /// Outcome other than ok, or a status of 500 and above.
+    errors: AtomicU64,
     wall: Histogram,
     cpu: Histogram,
     subrequests: AtomicU64,
@@ -34,10 +38,11 @@ pub struct VersionMetrics {
     reused: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+/// A [`Distribution`] that is counted from many threads.
+#[derive(Debug)]
 struct Histogram {
-    buckets: [AtomicU64; BOUNDS_US.len() + 1],
-    sum_us: AtomicU64,
+    buckets: Box<[AtomicU64; BUCKETS]>,
+    sum_ns: AtomicU64,
 }
 
 /// What one request adds.
@@ -77,6 +82,15 @@ impl Metrics {
             key.1 = None;
         }
         Arc::clone(versions.entry(key).or_default())
+    }
+
+    /// What a version has done on this node since it started; nothing if it has served no request, or shares its series.
+    #[must_use]
+    pub fn measures(&self, worker: &WorkerName, version: VersionId) -> Option<Measures> {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = versions.get(&(worker.clone(), Some(version))).map(Arc::clone);
+        drop(versions);
+        Some(counters?.measures())
     }
 
     /// Everything in the Prometheus text format. `gauges` are names, helps and values that others keep.
@@ -147,12 +161,26 @@ const COUNTERS: [(&str, &str, Pick<AtomicU64>); 2] = [
 ];
 
 impl VersionMetrics {
+    /// What was counted so far. Requests that end meanwhile may be in one number and not yet in another.
+    #[must_use]
+    pub fn measures(&self) -> Measures {
+        Measures {
+            requests: self.outcomes.iter().map(load).sum(),
+            errors: load(&self.errors),
+            wall: self.wall.distribution(),
+            cpu: self.cpu.distribution(),
+        }
+    }
+
     /// Adds one request.
     pub fn add(&self, sample: Sample) {
         let place = Outcome::ALL.iter().position(|outcome| *outcome == sample.outcome).unwrap_or(0);
         self.outcomes[place].fetch_add(1, Ordering::Relaxed);
         if let Some(status) = sample.status {
             self.classes[usize::from(status / 100).min(5)].fetch_add(1, Ordering::Relaxed);
+        }
+        if sample.outcome != Outcome::Ok || sample.status.is_some_and(|status| status >= 500) {
+            self.errors.fetch_add(1, Ordering::Relaxed);
         }
         self.wall.add(sample.wall);
         self.cpu.add(sample.cpu);
@@ -165,22 +193,32 @@ impl VersionMetrics {
     }
 }
 
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { buckets: Box::new([const { AtomicU64::new(0) }; BUCKETS]), sum_ns: AtomicU64::new(0) }
+    }
+}
+
 impl Histogram {
     fn add(&self, value: Duration) {
-        let us = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS_US.partition_point(|bound| *bound < us);
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum_us.fetch_add(us, Ordering::Relaxed);
+        let ns = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[bucket_of(ns)].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    fn distribution(&self) -> Distribution {
+        Distribution::from_counts(self.buckets.iter().map(load))
     }
 
     fn render(&self, out: &mut String, name: &str, label: &str) {
-        let mut count = 0;
-        let bounds = BOUNDS_US.iter().map(|us| seconds(*us)).chain(std::iter::once("+Inf".to_owned()));
-        for (bound, bucket) in bounds.zip(&self.buckets) {
-            count += load(bucket);
-            line(out, &format!("{name}_bucket"), &format!("{label},le=\"{bound}\""), count);
+        let distribution = self.distribution();
+        for us in BOUNDS_US {
+            let count = distribution.at_most(Duration::from_micros(us));
+            line(out, &format!("{name}_bucket"), &format!("{label},le=\"{}\"", seconds(us * 1000)), count);
         }
-        let _ = writeln!(out, "{name}_sum{{{label}}} {}", seconds(load(&self.sum_us)));
+        let count = distribution.count();
+        line(out, &format!("{name}_bucket"), &format!("{label},le=\"+Inf\""), count);
+        let _ = writeln!(out, "{name}_sum{{{label}}} {}", seconds(load(&self.sum_ns)));
         line(out, &format!("{name}_count"), label, count);
     }
 }
@@ -189,9 +227,9 @@ fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-fn seconds(us: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "microseconds of a metric, for people")]
-    let seconds = us as f64 / 1e6;
+fn seconds(ns: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a metric, for people")]
+    let seconds = ns as f64 / 1e9;
     seconds.to_string()
 }
 
@@ -241,6 +279,8 @@ mod tests {
             };
             version.add(sample);
         }
+        let measures = metrics.measures(&"w".parse().unwrap(), VersionId::from_random([1; 16])).unwrap();
+        assert_eq!((measures.requests, measures.errors, measures.wall.count()), (3, 0, 3));
         let text = metrics.render(&[("sluice_x", "X.", 3)]);
         assert!(text.contains("le=\"0.001\"} 1\n"), "{text}");
         assert!(text.contains("le=\"0.0025\"} 2\n"));
