@@ -189,9 +189,6 @@ pub const PERMIT_WAIT_MAX: Duration = Duration::from_secs(10);
 pub const INSTANCE_CONCURRENCY: usize = 16;
 /// Requests that an instance serves before it is replaced: bounds what a leaking guest can keep.
 pub const INSTANCE_REUSE_MAX: u32 = 100_000;
-/// The same of an instance that serves many at once. One that is never without a request was seen to keep handles of requests that had
-/// ended, and trapped after 30,000 for want of more; a new instance for each 4,000 costs none of them anything that could be measured.
-pub const SHARED_INSTANCE_REUSE_MAX: u32 = 4_000;
 /// Instances of all versions at once, unless `--instances` says otherwise: each costs address space, not memory, until used.
 pub const INSTANCES: u32 = 1000;
 

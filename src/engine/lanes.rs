@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::Poll;
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -21,9 +22,7 @@ use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use crate::domain::limits::{
-    AFTER_RESPONSE_MAX, INSTANCE_CONCURRENCY, RESPONSE_HEAD_WALL_MAX, SHARED_INSTANCE_REUSE_MAX,
-};
+use crate::domain::limits::{AFTER_RESPONSE_MAX, INSTANCE_CONCURRENCY, INSTANCE_REUSE_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::engine::failure::{self, Failure};
 use crate::engine::heavy::{Heavy, Movable};
 use crate::engine::metered::{Metered, Payers};
@@ -31,6 +30,7 @@ use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::{Handler, Place, Reuse, VersionEngine};
 use crate::host::call::Call;
 use crate::host::state::Meter;
+use crate::host::stirring::Stirring;
 use crate::host::{Body, State};
 
 /// The lanes of one version that take requests.
@@ -244,7 +244,7 @@ impl Shared {
             self.active.fetch_sub(1, Ordering::SeqCst);
             return false;
         }
-        if self.served.fetch_add(1, Ordering::Relaxed) + 1 >= SHARED_INSTANCE_REUSE_MAX {
+        if self.served.fetch_add(1, Ordering::Relaxed) + 1 >= INSTANCE_REUSE_MAX {
             self.close();
         }
         true
@@ -376,7 +376,7 @@ async fn run(
     let result = match instantiating {
         Ok(service) => {
             let working = store.run_concurrent(async |accessor| work(accessor, &service, &shared, &mut queue).await);
-            let working = Metered::new(working, meter, Arc::clone(&shared));
+            let working = Metered::new(settled(working, &meter), Arc::clone(&meter), Arc::clone(&shared));
             tokio::select! {
                 result = working => result.flatten().map_err(|error| (error, Failure::Trap as fn(String) -> Failure)),
                 () = shared.abandoned() => Ok(()),
@@ -396,6 +396,30 @@ async fn run(
     drop(place);
     // Jobs that came too late are answered with what the lane died of, when their `reply` is dropped here.
     drop(queue);
+}
+
+/// Polls the guests' event loop until it rests, before connections get their turn. What a guest has yet to do after an answer (a
+/// spawned task, handles to give back) comes last in that loop, one piece a turn: if each turn brought more than one request, what
+/// is left behind of them would grow without end.
+async fn settled<F: Future>(working: F, meter: &Meter) -> F::Output {
+    /// After so many polls others have their turn nevertheless.
+    const POLLS_MAX: u32 = 64;
+    let mut working = std::pin::pin!(working);
+    let stirring = Stirring::default();
+    std::future::poll_fn(|cx| {
+        for _ in 0..POLLS_MAX {
+            let (polled, stirred) = stirring.poll(working.as_mut(), cx);
+            if polled.is_ready() || !stirred {
+                return polled;
+            }
+            if meter.has_overrun() {
+                break;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
 }
 
 async fn work(

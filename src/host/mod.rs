@@ -19,6 +19,7 @@ pub mod outbound;
 pub mod ports;
 pub mod sluice;
 pub mod state;
+pub mod stirring;
 
 use wasmtime::component::Linker;
 

@@ -179,6 +179,12 @@ impl Meter {
         self.overrun.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it did so since [`Self::take_overrun`] was last asked.
+    #[must_use]
+    pub fn has_overrun(&self) -> bool {
+        self.overrun.load(Ordering::Relaxed)
+    }
+
     /// Whether it did so since this was last asked.
     #[must_use]
     pub fn take_overrun(&self) -> bool {

@@ -34,10 +34,10 @@ use crate::engine::response::{self, Ended, OnEnd, Promised};
 use crate::engine::version_engine::VersionEngine;
 use crate::host::bindings::{worker, worker_p2};
 use crate::host::call::Call;
-use crate::host::object::gate::Stirring;
 use crate::host::object::storage::Due;
 use crate::host::object::{Object, Presence, Reset};
 use crate::host::ports::StoreFault;
+use crate::host::stirring::Stirring;
 use crate::host::{Body, State};
 
 pub use mailbox::{Claim, Mailbox, Slot, mailbox};

@@ -20,3 +20,12 @@ pub use node::{Node, Upload, Version};
 pub use peer::Peer;
 pub use records::Record;
 pub use time::{now, until};
+
+/// Runs `work` in so many threads at once; what each gave, in their order.
+pub fn at_once<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|n| scope.spawn(move || work(n))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
+}

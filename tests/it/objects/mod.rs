@@ -12,6 +12,7 @@ mod streams;
 
 use serde_json::{Value, json};
 
+pub use crate::harness::at_once;
 use crate::harness::http::Reply;
 use crate::harness::{Node, Upload, test_guest};
 
@@ -127,13 +128,4 @@ pub fn said(error: &Value) -> String {
         .filter(|property| error[property].as_bool().expect("a boolean"))
         .collect();
     format!("{} ({})", error["message"].as_str().expect("a text"), has.join(", "))
-}
-
-/// Runs `work` in so many threads at once; what each gave, in their order.
-pub fn at_once<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let work = &work;
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|n| scope.spawn(move || work(n))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
-    })
 }
