@@ -13,11 +13,13 @@
 # Set in the environment: SIZES="1 100 1000 10000", MODULES=300, ROUNDS=5 (medians), SECONDS_EACH=3, CONNECTIONS=16, SLEEPERS=20
 # (in a round), GUEST=hello, SERVER_CORE=0, LOAD_CORE=1, SLUICE= (another binary), SLUICE_ARGS= (for `sluice serve`).
 #
+# The allocator's huge pages are off: with them memory grows in steps of 2 MiB, of which versions get what share chance gives them.
 # Artifacts are in the page cache here, since they have just been written: what is not costs a read of the disk besides.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common/node.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/common/start.sh"
 
+export MIMALLOC_ALLOW_THP=0
 json=
 case ${1-} in
     '') ;;

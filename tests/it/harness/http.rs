@@ -1,7 +1,7 @@
 //! HTTP as a client speaks it: one request, one connection, the reply as it came.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -71,11 +71,17 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Reply {
 fn try_raw(address: SocketAddr, bytes: &[u8]) -> Option<Reply> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(WAIT_MAX)).expect("a timeout");
-    // A server that refuses early may close while we write; what it answered still counts.
-    let _ = stream.write_all(bytes);
-    let method = if bytes.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
+    let mut sending = stream.try_clone().expect("a second handle");
     let mut read = Vec::new();
-    let _ = stream.read_to_end(&mut read);
+    std::thread::scope(|scope| {
+        // Beside the reading: a server that sends back what it gets would else wait for us as we wait for it. One that refuses
+        // early may close while we write; what it answered still counts.
+        scope.spawn(move || drop(sending.write_all(bytes)));
+        let _ = stream.read_to_end(&mut read);
+        // Whoever still writes to a server that has answered gets an error.
+        let _ = stream.shutdown(Shutdown::Both);
+    });
+    let method = if bytes.starts_with(b"HEAD ") { "HEAD" } else { "GET" };
     Some(parse(&read, method))
 }
 
