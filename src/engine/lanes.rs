@@ -191,7 +191,7 @@ impl Lanes {
             Reuse::Never => shared.closing.store(true, Ordering::SeqCst),
         }
         let run = Box::pin(run(Arc::clone(engine), store, shared, queue, place));
-        tokio::spawn(Movable::of_many(run, meter, Arc::clone(&engine.heavy)));
+        tokio::spawn(Movable::new(run, meter, Arc::clone(&engine.heavy)));
         lane
     }
 
