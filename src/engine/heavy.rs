@@ -3,8 +3,8 @@
 //! A few threads serve all requests. A guest that computes holds one of them until a tick makes it give way, and then it stands
 //! in one queue with everybody: beside a hundred guests that spin, each step of a request waits for a hundred of theirs. So a
 //! guest that has computed for some [slices](crate::engine::metered::SLICE) without waiting for anything is moved, as it is, to other threads, which the
-//! system lets run when it has nothing better to do. A version whose guests turn out so is *heavy*, and its next ones begin
-//! there. When enough of them have been short it is heavy no more, and those that still live are moved back.
+//! system lets run when it has nothing better to do. A version of which several guests turn out so is *heavy*, and its next ones
+//! begin there. When enough of them have been short it is heavy no more, and those that still live are moved back.
 //!
 //! On those threads each version has as many *turns* as there are cores, so that a version with many such guests takes nothing
 //! from a version with few. A guest keeps its turn for a while ([`SLICES_A_TURN`]) rather than for one tick: half-done guests
@@ -26,15 +26,16 @@ use crate::host::state::Meter;
 
 /// Slices that a guest computes before another one of its version has its turn: 100 ms or more of CPU time.
 const SLICES_A_TURN: u32 = 50;
-/// What a guest that was too long adds to its version's score, and the score from which the version is heavy; a guest that was
-/// not takes one away. So a version with one such guest in thirty stays heavy.
+/// What a guest that was too long adds to its version's score; one that was not takes one away. So a version with more than one
+/// such guest in thirty becomes heavy.
 const SCORE: u32 = 32;
+/// The score from which a version is heavy: one such guest is a guest, and four are a version.
+const HEAVY: u32 = 4 * SCORE;
 /// Enough: a version is out of it after a thousand short guests at the latest.
 const SCORE_MAX: u32 = 1024;
-/// Slices that a guest may use up one after another before it is moved: 5 ms or more of CPU time. Fewer would take a pause of a
-/// guest's garbage collector for a guest that spins, and what all requests of one instance compute together for one that is long;
-/// on the other threads, and all that come after it, they would wait behind everything else.
-const PATIENCE: u32 = 4;
+/// Slices that a guest may use up one after another before it is moved: 10 to 25 ms of CPU time. With fewer, a pause of a guest's
+/// garbage collector would be taken for a guest that spins, and it would end behind everything else.
+const PATIENCE: u32 = 9;
 /// The lowest priority there is.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
@@ -129,7 +130,7 @@ impl Drop for Threads {
 impl Heavy {
     /// Whether guests of the version begin on the other threads.
     pub fn is_heavy(&self) -> bool {
-        self.score.load(Ordering::Relaxed) >= SCORE
+        self.score.load(Ordering::Relaxed) >= HEAVY
     }
 
     /// A guest, or a request to one, has ended and was not too long.
@@ -304,6 +305,11 @@ mod tests {
         let moved = run(&heavy, PATIENCE + 3).await;
         assert!(moved[..at_home].iter().all(|name| *name == here[0]), "{moved:?}");
         assert_eq!(moved[at_home..], ["heavy", "heavy", "heavy"]);
+        // One is no rule, several are.
+        assert_eq!(run(&heavy, 0).await, here);
+        while !heavy.is_heavy() {
+            run(&heavy, PATIENCE + 1).await;
+        }
         assert_eq!(run(&heavy, 0).await, ["heavy"]);
         // Short ones make up for it.
         let mut others = 0;
