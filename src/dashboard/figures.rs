@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::domain::measures::Counts;
+use crate::domain::module::Startup;
 use crate::domain::split::Share;
 
 /// Where there is no number.
@@ -81,6 +82,15 @@ pub fn duration(duration: Option<Duration>) -> String {
         ..9.995 => format!("{amount:.2} {unit}"),
         ..99.95 => format!("{amount:.1} {unit}"),
         _ => format!("{amount:.0} {unit}"),
+    }
+}
+
+/// How long a version took to start when it was proven, which is known in whole milliseconds.
+#[must_use]
+pub fn startup(startup: Startup) -> String {
+    match startup.time_ms {
+        0 => "<1 ms".to_owned(),
+        ms => format!("{} ms", count(ms)),
     }
 }
 

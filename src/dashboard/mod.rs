@@ -31,6 +31,7 @@ pub mod call;
 pub mod figures;
 pub mod guard;
 pub mod layout;
+pub mod legend;
 pub mod live;
 pub mod parts;
 pub mod refused;

@@ -3,16 +3,11 @@
 
 use maud::{Markup, html};
 
-use crate::catalog::WorkerView;
 use crate::dashboard::figures::{self, BAR};
-use crate::domain::deployment::Deployment;
-use crate::domain::id::VersionId;
+use crate::dashboard::legend::Hue;
 use crate::domain::measures::Counts;
-use crate::domain::split::Share;
 use crate::domain::version::Version;
 
-/// Colours of versions: neighbours by number have different ones. A colour says nothing that a text beside it does not say.
-const HUES: u64 = 8;
 /// The characters of an id that are shown.
 const SHORT: usize = 8;
 /// The size of a line of points, in its own units.
@@ -67,48 +62,15 @@ pub fn text_or_none(text: Option<&str>) -> Markup {
     }
 }
 
-/// The path of a version's page.
-#[must_use]
-pub fn version_path(worker: &WorkerView, version: VersionId) -> String {
-    format!("/workers/{}/versions/{version}", worker.name)
-}
-
-/// The class that gives a version its colour.
-#[must_use]
-pub fn hue(number: u64) -> String {
-    format!("hue-{}", number % HUES)
-}
-
-/// A version by its number, with its colour, leading to its page. One that was deleted is told by its id.
-#[must_use]
-pub fn version(worker: &WorkerView, id: VersionId) -> Markup {
-    html! {
-        @match worker.version(id) {
-            Some(version) => {
-                a.version href=(version_path(worker, id)) {
-                    (swatch(version.number)) "#" (version.number)
-                }
-            },
-            None => { span.version { code title=(id) { (id.short()) } " (deleted)" } },
-        }
-    }
-}
-
 /// A version's tag, if it has one.
 #[must_use]
 pub fn tag(version: &Version) -> Markup {
     html! { @if !version.tag().is_empty() { span.tag { (version.tag()) } } }
 }
 
-/// A patch of a version's colour.
+/// A bar with a piece for each amount, in the colour beside it. `label` is what it says to who cannot see it.
 #[must_use]
-pub fn swatch(number: u64) -> Markup {
-    html! { svg.swatch viewBox="0 0 10 10" width="10" height="10" aria-hidden="true" { rect class=(hue(number)) width="10" height="10" rx="2" {} } }
-}
-
-/// A bar with a piece for each version: its number and its amount. `label` is what it says to who cannot see it.
-#[must_use]
-pub fn bar(pieces: &[(u64, u64)], label: &str) -> Markup {
+pub fn bar(pieces: &[(Hue, u64)], label: &str) -> Markup {
     let amounts: Vec<u64> = pieces.iter().map(|(_, amount)| *amount).collect();
     let widths = figures::widths(&amounts);
     let starts = widths.iter().scan(0, |next, width| {
@@ -116,34 +78,16 @@ pub fn bar(pieces: &[(u64, u64)], label: &str) -> Markup {
         *next += width;
         Some(start)
     });
+    let drawn = pieces.iter().zip(&widths).zip(starts).filter(|((_, width), _)| **width > 0);
     html! {
         svg.bar viewBox=(format!("0 0 {BAR} 10")) preserveAspectRatio="none" role="img" aria-label=(label) {
             rect.empty width=(BAR) height="10" {}
-            @for (((number, _), width), start) in pieces.iter().zip(&widths).zip(starts).filter(|((_, width), _)| **width > 0) {
+            @for (((hue, _), width), start) in drawn {
                 // A gap of two units keeps neighbours of one colour apart.
-                rect class=(hue(*number)) x=(start) width=(width.saturating_sub(2)) height="10" {}
+                rect class=(hue.class()) x=(start) width=(width.saturating_sub(2)) height="10" {}
             }
         }
     }
-}
-
-/// The bar of a split.
-#[must_use]
-pub fn split_bar(worker: &WorkerView, deployment: &Deployment) -> Markup {
-    let entries = deployment.split.entries();
-    let pieces: Vec<(u64, u64)> = entries
-        .iter()
-        .map(|(id, share)| (worker.version(*id).map_or(0, |version| version.number), u64::from(share.slots())))
-        .collect();
-    bar(&pieces, &format!("Configured: {}", split_text(worker, entries)))
-}
-
-/// A split in words: `#3 20 %, #2 80 %`.
-#[must_use]
-pub fn split_text(worker: &WorkerView, entries: &[(VersionId, Share)]) -> String {
-    let name = |id: VersionId| worker.version(id).map_or_else(|| id.short(), |version| format!("#{}", version.number));
-    let texts = entries.iter().map(|(id, share)| format!("{} {}", name(*id), figures::share(*share)));
-    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// A line of requests over the last five minutes, with the errors among them below.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
+use crate::dashboard::legend::Legend;
 use crate::dashboard::live::{self, Part};
 use crate::dashboard::session::Session;
 use crate::dashboard::{Dashboard, figures, parts};
@@ -98,6 +99,7 @@ fn list(dashboard: &Dashboard, number: usize) -> Part {
 }
 
 fn row(dashboard: &Dashboard, worker: &WorkerView, now_ms: u64) -> Markup {
+    let legend = Legend::of(worker);
     let traffic = whole(dashboard.observer.history.traffic(&worker.name, 0).values());
     html! {
         tr {
@@ -105,8 +107,8 @@ fn row(dashboard: &Dashboard, worker: &WorkerView, now_ms: u64) -> Markup {
             td {
                 @match &worker.active {
                     Some(active) => {
-                        (parts::split_bar(worker, active))
-                        span.split { (parts::split_text(worker, active.split.entries())) }
+                        (legend.bar(active))
+                        span.split { (legend.words(active.split.entries())) }
                     },
                     None => { span.muted { "nothing is deployed" } },
                 }

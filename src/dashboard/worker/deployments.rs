@@ -9,6 +9,7 @@ use maud::{Markup, html};
 
 use crate::catalog::{DEPLOYMENTS_KEPT, WorkerView};
 use crate::dashboard::layout::{Page, Place, WorkerTab};
+use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::named;
 use crate::dashboard::workers::Paged;
@@ -38,7 +39,7 @@ pub(in crate::dashboard) async fn page(
         h2 { (figures::count(total as u64)) @if total == 1 { " deployment" } @else { " deployments" } }
         @if total == DEPLOYMENTS_KEPT { p.muted { "The newest " (DEPLOYMENTS_KEPT) " are shown." } }
         @if total == 0 { p.muted { "Nothing was ever deployed." } }
-        (timeline(&worker, from..(from + PER_PAGE).min(total), dashboard.clock.now_ms()))
+        (timeline(&worker, &Legend::of(&worker), from..(from + PER_PAGE).min(total), dashboard.clock.now_ms()))
         (parts::pages(&WorkerTab::Deployments.path(&worker), number, PER_PAGE, total))
     };
     let place = Place::Worker(&worker, WorkerTab::Deployments);
@@ -47,12 +48,12 @@ pub(in crate::dashboard) async fn page(
 }
 
 /// These deployments of `worker`, newest first.
-pub(super) fn timeline(worker: &WorkerView, shown: Range<usize>, now_ms: u64) -> Markup {
+pub(super) fn timeline(worker: &WorkerView, legend: &Legend<'_>, shown: Range<usize>, now_ms: u64) -> Markup {
     html! {
         ol.timeline {
             @for index in shown {
                 @if let Some(deployment) = worker.deployments.get(index) {
-                    (entry(worker, deployment, worker.deployments.get(index + 1), now_ms))
+                    (entry(legend, deployment, worker.deployments.get(index + 1), now_ms))
                 }
             }
         }
@@ -72,8 +73,8 @@ pub fn what(deployment: &Deployment) -> &'static str {
     }
 }
 
-fn entry(worker: &WorkerView, deployment: &Arc<Deployment>, before: Option<&Arc<Deployment>>, now_ms: u64) -> Markup {
-    let is_active = worker.active.as_ref().is_some_and(|active| active.id == deployment.id);
+fn entry(legend: &Legend<'_>, deployment: &Deployment, before: Option<&Arc<Deployment>>, now_ms: u64) -> Markup {
+    let is_active = legend.is_active(deployment.id);
     let id = deployment.id.to_string();
     html! {
         li id=(format!("d-{id}")) .active[is_active] .rollback[deployment.triggered_by == Trigger::Rollback] {
@@ -81,15 +82,15 @@ fn entry(worker: &WorkerView, deployment: &Arc<Deployment>, before: Option<&Arc<
                 strong { (what(deployment)) }
                 @if is_active { " " span.on { "active" } }
                 " by " (deployment.provenance.author)
-                " " span.muted { "by " (deployment.provenance.source.as_str()) }
+                " " span.muted { "via " (deployment.provenance.source.as_str()) }
                 " · " (parts::ago(deployment.created_ms, now_ms))
                 " · " (parts::id(&id))
             }
             @if let Some(message) = &deployment.message { p.message { (message) } }
-            (parts::split_bar(worker, deployment))
+            (legend.bar(deployment))
             ul.moves {
                 @for (version, from, to) in moves(before.map(|before| &before.split), &deployment.split) {
-                    li { (parts::version(worker, version)) " " (shift(from, to)) }
+                    li { (legend.version(version)) " " (shift(from, to)) }
                 }
                 @if let Some(before) = before {
                     @let moved = deployment.allotment.moved_from(&before.allotment);

@@ -8,9 +8,10 @@ use maud::{Markup, html};
 
 use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
+use crate::dashboard::legend::Legend;
 use crate::dashboard::live::{self, Part};
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::traffic::{self, Live};
+use crate::dashboard::worker::traffic::{self, Live, Row};
 use crate::dashboard::worker::{deployments, named, versions};
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
@@ -50,14 +51,14 @@ pub(in crate::dashboard) async fn live(
 
 /// All of the page: it changes as a whole when somebody deploys.
 fn sections(dashboard: &Dashboard, worker: &WorkerView) -> Vec<Part> {
-    let live = Live::of(dashboard, worker);
+    let (live, legend) = (Live::of(dashboard, worker), Legend::of(worker));
     let now_ms = dashboard.clock.now_ms();
     vec![
         addresses(dashboard, worker),
-        active(worker, &live, now_ms),
-        traffic::section(dashboard, worker, &live),
-        newest_versions(worker, now_ms),
-        newest_deployments(worker, now_ms),
+        active(worker, &legend, &live, now_ms),
+        traffic::section(dashboard, worker, &legend, &live),
+        newest_versions(worker, &legend, now_ms),
+        newest_deployments(worker, &legend, now_ms),
     ]
 }
 
@@ -76,12 +77,12 @@ fn addresses(dashboard: &Dashboard, worker: &WorkerView) -> Part {
     Part::new("addresses", element)
 }
 
-fn active(worker: &WorkerView, live: &Live, now_ms: u64) -> Part {
+fn active(worker: &WorkerView, legend: &Legend<'_>, live: &Live, now_ms: u64) -> Part {
     let element = html! {
         section #active aria-labelledby="active-title" {
             h2 #active-title { "Active deployment" }
             @match &worker.active {
-                Some(active) => { (split(worker, active, live, now_ms)) },
+                Some(active) => { (split(legend, active, live, now_ms)) },
                 None => { p.muted { "Nothing is deployed: requests to this worker are refused." } },
             }
         }
@@ -89,51 +90,39 @@ fn active(worker: &WorkerView, live: &Live, now_ms: u64) -> Part {
     Part::new("active", element)
 }
 
-fn split(worker: &WorkerView, active: &Deployment, live: &Live, now_ms: u64) -> Markup {
-    let achieved: Vec<(u64, u64)> = live
-        .rows
-        .iter()
-        .filter(|row| row.configured.is_some())
-        .map(|row| (row.number, row.traffic.since.requests))
-        .collect();
-    let total: u64 = achieved.iter().map(|(_, requests)| *requests).sum();
-    let texts: Vec<String> = achieved
-        .iter()
-        .map(|(number, part)| format!("#{number} {}", figures::part_of(*part, total).unwrap_or_default()))
-        .collect();
+fn split(legend: &Legend<'_>, active: &Deployment, live: &Live, now_ms: u64) -> Markup {
+    let deployed: Vec<&Row> = live.rows.iter().filter(|row| row.configured.is_some()).collect();
+    let total = live.total();
+    let part = |row: &Row| figures::part_of(row.traffic.since.requests, total).unwrap_or_else(|| "–".to_owned());
+    let texts: Vec<String> = deployed.iter().map(|row| format!("{} {}", legend.name(row.id), part(row))).collect();
+    let achieved = if total == 0 { "no requests".to_owned() } else { texts.join(", ") };
+    let pieces: Vec<_> = deployed.iter().map(|row| (legend.hue(row.id), row.traffic.since.requests)).collect();
     html! {
         div.bars {
             span.what { "configured" }
-            (parts::split_bar(worker, active))
+            (legend.bar(active))
             span.what { "achieved" }
-            (parts::bar(&achieved, &format!("Achieved: {}", if total == 0 { "no requests".to_owned() } else { texts.join(", ") })))
+            (parts::bar(&pieces, &format!("Achieved: {achieved}")))
         }
         ul.shares {
-            @for (id, share) in active.split.entries() {
-                @let requests = live.rows.iter().find(|row| row.id == *id).map_or(0, |row| row.traffic.since.requests);
+            @for row in &deployed {
                 li {
-                    (parts::version(worker, *id))
-                    @if let Some(version) = worker.version(*id) { " " (parts::tag(version)) }
-                    strong.number { (figures::share(*share)) }
-                    span.muted.number {
-                        @match figures::part_of(requests, total) {
-                            Some(part) => { (part) " achieved" },
-                            None => { "no requests" },
-                        }
-                    }
+                    (legend.tagged(row.id))
+                    strong.number { (row.configured.map(figures::share).unwrap_or_default()) }
+                    span.muted.number { @if total == 0 { "no requests" } @else { (part(row)) " achieved" } }
                 }
             }
         }
-        p.muted {
+        p.muted.wide {
             (deployments::what(active)) " by " (active.provenance.author) " "
             (parts::ago(active.created_ms, now_ms)) " · " (parts::id(&active.id.to_string()))
-            " · achieved of " (figures::count(total)) " requests " (live.since_text())
+            @if total > 0 { " · achieved of " (figures::count(total)) " requests " (live.since_text()) }
         }
         @if let Some(message) = &active.message { p.message { (message) } }
     }
 }
 
-fn newest_versions(worker: &WorkerView, now_ms: u64) -> Part {
+fn newest_versions(worker: &WorkerView, legend: &Legend<'_>, now_ms: u64) -> Part {
     let total = worker.newest_first().len();
     let newest: Vec<_> = worker.newest_first().take(VERSIONS).collect();
     let element = html! {
@@ -142,7 +131,7 @@ fn newest_versions(worker: &WorkerView, now_ms: u64) -> Part {
             @if total == 0 {
                 p.muted { "No version has been uploaded." }
             } @else {
-                (versions::table(worker, &newest, now_ms))
+                (versions::table(worker, legend, &newest, now_ms))
                 @if total > VERSIONS { p { a href=(WorkerTab::Versions.path(worker)) { "All " (figures::count(total as u64)) " versions" } } }
             }
         }
@@ -150,7 +139,7 @@ fn newest_versions(worker: &WorkerView, now_ms: u64) -> Part {
     Part::new("versions", element)
 }
 
-fn newest_deployments(worker: &WorkerView, now_ms: u64) -> Part {
+fn newest_deployments(worker: &WorkerView, legend: &Legend<'_>, now_ms: u64) -> Part {
     let total = worker.deployments.len();
     let element = html! {
         section #deployments aria-labelledby="deployments-title" {
@@ -158,7 +147,7 @@ fn newest_deployments(worker: &WorkerView, now_ms: u64) -> Part {
             @if total == 0 {
                 p.muted { "Nothing was ever deployed." }
             } @else {
-                (deployments::timeline(worker, 0..DEPLOYMENTS.min(total), now_ms))
+                (deployments::timeline(worker, legend, 0..DEPLOYMENTS.min(total), now_ms))
                 @if total > DEPLOYMENTS { p { a href=(WorkerTab::Deployments.path(worker)) { "All deployments" } } }
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use crate::catalog::WorkerView;
+use crate::dashboard::legend::Legend;
 use crate::dashboard::live::Part;
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::id::VersionId;
@@ -27,7 +28,6 @@ pub struct Live {
 /// One version of the active deployment, or one that has traffic all the same.
 pub struct Row {
     pub id: VersionId,
-    pub number: u64,
     /// None if it is not in the active deployment.
     pub configured: Option<Share>,
     pub traffic: Traffic,
@@ -39,19 +39,25 @@ impl Live {
     pub fn of(dashboard: &Dashboard, worker: &WorkerView) -> Self {
         let since_ms = worker.active.as_ref().map_or(0, |active| active.created_ms);
         let mut traffic = dashboard.observer.history.traffic(&worker.name, since_ms);
-        let number = |id: VersionId| worker.version(id).map_or(0, |version| version.number);
         let entries = worker.active.iter().flat_map(|active| active.split.entries());
         let mut rows: Vec<Row> = entries
             .map(|(id, share)| {
                 let traffic = traffic.remove(&Some(*id)).unwrap_or_else(quiet);
-                Row { id: *id, number: number(*id), configured: Some(*share), traffic }
+                Row { id: *id, configured: Some(*share), traffic }
             })
             .collect();
         let others = traffic.remove(&None).filter(|traffic| traffic.recent.requests > 0);
-        rows.extend(beside(traffic).map(|(id, traffic)| Row { id, number: number(id), configured: None, traffic }));
+        rows.extend(beside(traffic).map(|(id, traffic)| Row { id, configured: None, traffic }));
         let span_ms = u64::try_from(SHARES_SPAN.as_millis()).unwrap_or(u64::MAX);
         let is_young = dashboard.clock.now_ms().saturating_sub(since_ms) < span_ms;
         Self { rows, is_young, others }
+    }
+
+    /// The requests that achieved shares are of.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let deployed = self.rows.iter().filter(|row| row.configured.is_some());
+        deployed.map(|row| row.traffic.since.requests).sum()
     }
 
     /// Since when shares are counted.
@@ -72,10 +78,9 @@ fn quiet() -> Traffic {
 }
 
 /// The table.
-pub(super) fn section(dashboard: &Dashboard, worker: &WorkerView, live: &Live) -> Part {
+pub(super) fn section(dashboard: &Dashboard, worker: &WorkerView, legend: &Legend<'_>, live: &Live) -> Part {
     let caption = "Live traffic by version";
-    let configured = live.rows.iter().filter(|row| row.configured.is_some());
-    let total: u64 = configured.map(|row| row.traffic.since.requests).sum();
+    let total = live.total();
     let table = html! {
         table.traffic {
             caption.unseen { (caption) }
@@ -95,7 +100,7 @@ pub(super) fn section(dashboard: &Dashboard, worker: &WorkerView, live: &Live) -
                 }
             }
             tbody {
-                @for row in &live.rows { (line(dashboard, worker, row, total)) }
+                @for row in &live.rows { (line(dashboard, worker, legend, row, total)) }
                 @if let Some(others) = &live.others { (shared(others)) }
             }
         }
@@ -117,16 +122,13 @@ pub(super) fn section(dashboard: &Dashboard, worker: &WorkerView, live: &Live) -
     Part::new("traffic", element)
 }
 
-fn line(dashboard: &Dashboard, worker: &WorkerView, row: &Row, total: u64) -> Markup {
+fn line(dashboard: &Dashboard, worker: &WorkerView, legend: &Legend<'_>, row: &Row, total: u64) -> Markup {
     let (metrics, traffic) = (&dashboard.observer.metrics, &row.traffic);
     let minute = dashboard.observer.history.last_minute(metrics, &worker.name, row.id);
     let memory = metrics.memory_bytes_max(&worker.name, row.id).filter(|bytes| *bytes > 0);
     html! {
         tr {
-            th scope="row" {
-                (parts::version(worker, row.id))
-                @if let Some(version) = worker.version(row.id) { " " (parts::tag(version)) }
-            }
+            th scope="row" { (legend.tagged(row.id)) }
             td.number {
                 @match row.configured {
                     Some(share) => { (figures::share(share)) },

@@ -52,7 +52,7 @@ fn facts(dashboard: &Dashboard, worker: &WorkerView, version: &Version) -> Marku
             dt { "Message" } dd { (parts::text_or_none(notes.message.as_deref())) }
             dt { "Used by" } dd { (versions::used_by(worker, &usage, now_ms)) }
             dt { "Uploaded" } dd { (parts::moment(version.created_ms)) ", " (parts::ago(version.created_ms, now_ms)) }
-            dt { "Author" } dd { (version.provenance.author) " by " (version.provenance.source.as_str()) " (" (notes.triggered_by.as_str()) ")" }
+            dt { "Author" } dd { (version.provenance.author) " via " (version.provenance.source.as_str()) " (" (notes.triggered_by.as_str()) ")" }
             dt { "Own address" } dd {
                 @match &url {
                     Some(url) => { a href=(url) rel="noreferrer" { (url) } },
@@ -60,7 +60,7 @@ fn facts(dashboard: &Dashboard, worker: &WorkerView, version: &Version) -> Marku
                 }
             }
             dt { "Module" } dd { code { (digest) } (parts::copy(&digest, "digest")) " " (figures::size(module.size_bytes)) ", WASI " (module.kind.wasi()) }
-            dt { "Start-up" } dd { (version.startup.time_ms) " ms, " (figures::size(version.startup.memory_bytes)) " of memory" }
+            dt { "Start-up" } dd { (figures::startup(version.startup)) ", " (figures::size(version.startup.memory_bytes)) " of memory" }
             dt { "Imports" } dd { ul.imports { @for import in &module.imports { li { code { (import) } } } } }
             dt { "Exports" } dd { ul.imports { @for export in &module.exports { li { code { (export) } } } } }
         }

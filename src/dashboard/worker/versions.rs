@@ -9,6 +9,7 @@ use maud::{Markup, html};
 
 use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
+use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::named;
 use crate::dashboard::workers::Paged;
@@ -47,7 +48,7 @@ pub(in crate::dashboard) async fn page(
     let shown: Vec<_> = worker.newest_first().skip((number - 1).saturating_mul(PER_PAGE)).take(PER_PAGE).collect();
     let body = html! {
         h2 { (figures::count(total as u64)) @if total == 1 { " version" } @else { " versions" } }
-        (table(&worker, &shown, dashboard.clock.now_ms()))
+        (table(&worker, &Legend::of(&worker), &shown, dashboard.clock.now_ms()))
         (parts::pages(&WorkerTab::Versions.path(&worker), number, PER_PAGE, total))
     };
     let place = Place::Worker(&worker, WorkerTab::Versions);
@@ -75,7 +76,7 @@ pub fn usage(worker: &WorkerView) -> HashMap<VersionId, Usage> {
 }
 
 /// A table of these versions.
-pub(super) fn table(worker: &WorkerView, shown: &[&Arc<Version>], now_ms: u64) -> Markup {
+pub(super) fn table(worker: &WorkerView, legend: &Legend<'_>, shown: &[&Arc<Version>], now_ms: u64) -> Markup {
     let (usage, unused) = (usage(worker), Usage::default());
     let caption = "Versions, newest first";
     let table = html! {
@@ -87,33 +88,33 @@ pub(super) fn table(worker: &WorkerView, shown: &[&Arc<Version>], now_ms: u64) -
                     th scope="col" { "Id" }
                     th scope="col" { "Message" }
                     th scope="col" { "Used by" }
-                    th scope="col" { "Author" }
                     th scope="col" { "Uploaded" }
+                    th scope="col" { "Author" }
                     th.number scope="col" { "Size" }
                     th.number scope="col" { "Start-up" }
                     th scope="col" { "Imports" }
                 }
             }
             tbody {
-                @for version in shown { (row(worker, version, usage.get(&version.id).unwrap_or(&unused), now_ms)) }
+                @for version in shown { (row(worker, legend, version, usage.get(&version.id).unwrap_or(&unused), now_ms)) }
             }
         }
     };
     parts::scrolling(caption, &table)
 }
 
-fn row(worker: &WorkerView, version: &Version, usage: &Usage, now_ms: u64) -> Markup {
+fn row(worker: &WorkerView, legend: &Legend<'_>, version: &Version, usage: &Usage, now_ms: u64) -> Markup {
     let module = &version.module;
     html! {
         tr {
-            th scope="row" { (parts::version(worker, version.id)) " " (parts::tag(version)) }
+            th scope="row" { (legend.tagged(version.id)) }
             td { (parts::id(&version.id.to_string())) }
-            td.text { (parts::text_or_none(version.annotations.message.as_deref())) }
+            td.text { p.clamp { (parts::text_or_none(version.annotations.message.as_deref())) } }
             td { (used_by(worker, usage, now_ms)) }
-            td { (version.provenance.author) " " span.muted { "by " (version.provenance.source.as_str()) } }
             td { (parts::ago(version.created_ms, now_ms)) }
+            td.text.who { (version.provenance.author) " " span.muted { "via " (version.provenance.source.as_str()) } }
             td.number { (figures::size(module.size_bytes)) }
-            td.number { (version.startup.time_ms) " ms" }
+            td.number { (figures::startup(version.startup)) }
             td {
                 details {
                     summary { (module.imports.len()) " · WASI " (module.kind.wasi()) }
