@@ -9,7 +9,6 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use maud::html;
 use serde_json::Value;
-use tower_service::Service as _;
 
 use crate::control::wire::Envelope;
 use crate::dashboard::{Dashboard, layout};
@@ -30,10 +29,7 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// What has no page: the API answers it, unless it is a browser that has lost its way.
 pub(super) async fn otherwise(State(dashboard): State<Arc<Dashboard>>, request: Request) -> Response {
     if is_of_the_api(request.uri().path()) || !wants_page(&request) {
-        return match dashboard.operations.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
+        return dashboard.api_answer(request).await;
     }
     page(StatusCode::NOT_FOUND, "No such page", "Nothing is at this address. It may have been deleted, or mistyped.")
 }
@@ -82,7 +78,7 @@ async fn told(response: Response) -> Response {
 }
 
 /// Whether it is somebody with a browser who looks.
-fn wants_page(request: &Request) -> bool {
+pub(super) fn wants_page(request: &Request) -> bool {
     let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/html"));
     let is_form = *request.method() == Method::POST && kind_is(request.headers(), "application/x-www-form-urlencoded");
     (matches!(*request.method(), Method::GET | Method::HEAD) || is_form)
