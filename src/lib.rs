@@ -41,8 +41,9 @@
 //! | 6 | [`objects`] | identity, single home, storage order, alarms | the front door, the control API |
 //! | 7 | [`dispatch`] | event → decision → version engine → instance → outcome | who asked: a client, a worker or an object |
 //! | 8 | [`ingress`], [`control`] | HTTP in and out | each other |
-//! | 9 | [`app`] | everyone, only to introduce them | decisions of its own |
-//! | 10 | [`cli`] | arguments, terminal | anything but `app`, the domain's words and the API's wire types |
+//! | 9 | [`dashboard`] | pages, sessions, and calls of the control API | how a change is made: the control API makes it |
+//! | 10 | [`app`] | everyone, only to introduce them | decisions of its own |
+//! | 11 | [`cli`] | arguments, terminal | anything but `app`, the domain's words and the API's wire types |
 //!
 //! # The flow
 //!
@@ -88,6 +89,8 @@ pub mod dispatch;
 
 pub mod control;
 pub mod ingress;
+
+pub mod dashboard;
 
 pub mod app;
 

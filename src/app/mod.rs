@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalog::{self, Catalog};
 use crate::clock::{Clock, SystemClock};
 use crate::control;
+use crate::dashboard::{self, Dashboard};
 use crate::dispatch::Dispatcher;
 use crate::domain::id::WorkerName;
 use crate::domain::limits;
@@ -35,6 +36,7 @@ use crate::ingress::respond;
 use crate::ingress::serve::{Door, Overrides, VersionHeader};
 use crate::kv::Kv;
 use crate::objects::{self, Objects};
+use crate::observe::history::History;
 use crate::observe::writer::LineWriter;
 use crate::observe::{self, LineForm, Observer};
 use crate::store::{self, SqliteStore, Store};
@@ -228,7 +230,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         Arc::clone(&fleet),
         Arc::clone(&observer),
         Arc::clone(&objects),
-        clock,
+        Arc::clone(&clock),
         respond::failed,
     );
 
@@ -249,7 +251,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         overrides,
         override_token: override_token.clone(),
     };
-    let api = control::Api {
+    let api = Arc::new(control::Api {
         catalog: Arc::clone(&catalog),
         kv: Arc::clone(&kv),
         objects: Arc::clone(&objects),
@@ -260,17 +262,20 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         control_addr: control,
         tails: Arc::clone(&observer.tails),
         metrics: metrics(&observer, &fleet, &catalog, &objects),
-    };
+    });
     let addresses_file = dir.join("addresses.json");
     write_addresses(&addresses_file, data, control)?;
 
     let (stop_data, stop_control) = (CancellationToken::new(), CancellationToken::new());
     let crew = Arc::new(Crew::start().map_err(Error::Threads)?);
     let serving = tokio::spawn(listener::run(data_listener, Arc::new(door), crew, stop_data.clone(), settings.drain));
-    let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
+    let sampling = tokio::spawn(History::sample_forever(Arc::downgrade(&observer), Arc::clone(&clock)));
+    let dashboard = Dashboard::new(api, Arc::clone(&observer), clock, token.clone(), stop_control.clone());
+    let controlling = tokio::spawn(serve_control(control_listener, dashboard, stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
-    let background = tend(&objects, &dispatcher);
+    let mut background = tend(&objects, &dispatcher);
+    background.push(sampling);
     let inside = lab::Inside { catalog, fleet, dispatcher };
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background };
     Ok(Running { data, control, token, override_token, overrides, observer, inside, tasks, store, addresses_file })
@@ -306,8 +311,8 @@ fn fleet(
     Ok(Fleet::new(engines, artifacts, modules, Arc::clone(outbound), Arc::clone(kv), Arc::clone(observer)))
 }
 
-async fn serve_control(listener: TcpListener, api: Arc<control::Api>, stop: CancellationToken) {
-    let router = control::router(api).into_make_service_with_connect_info::<SocketAddr>();
+async fn serve_control(listener: TcpListener, dashboard: Arc<Dashboard>, stop: CancellationToken) {
+    let router = dashboard::router(&dashboard).into_make_service_with_connect_info::<SocketAddr>();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
     if let Err(error) = serving.await {
         tracing::error!(%error, "the control listener failed");

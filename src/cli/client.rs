@@ -19,8 +19,8 @@ use super::settings::{Target, is_loopback};
 use super::upload::Upload;
 use crate::control::wire::{
     ACCOUNT, Deployment, DeploymentRequest, Deployments, DomainRecords, Envelope, ExplainRequest, Explanation,
-    ResultInfo, Route, SecretItem, SecretPut, SecretsBulk, Service, Subdomain, Tail, TailRequest, Uploaded, Version,
-    VersionPatch, Versions, WorkerHosts,
+    ResultInfo, Route, SecretItem, SecretPut, SecretsBulk, Service, SignInCode, Subdomain, Tail, TailRequest, Uploaded,
+    Version, VersionPatch, Versions, WorkerHosts,
 };
 
 /// How long a node may take to accept a connection. It may take as long as it likes to answer: it compiles.
@@ -278,6 +278,21 @@ impl Api {
         let hosts: Option<WorkerHosts> = self.get(&["workers", "workers", worker]).await.ok();
         let suffix = hosts.and_then(|hosts| hosts.subdomain.preview_url_suffix);
         suffix.map_or_else(|| format!("{worker}.localhost"), |suffix| suffix.trim_start_matches('-').to_owned())
+    }
+
+    // --- The dashboard ---
+
+    /// The address of the dashboard's page `next`, for a browser that is to be signed in. It works once.
+    pub async fn sign_in_url(&self, next: &str) -> anyhow::Result<Url> {
+        let mut url = self.target.origin.clone();
+        url.set_path("/sign-in/codes");
+        let SignInCode { code, .. } = self.send(Method::POST, url.clone(), Ok).await?;
+        url.set_path("/sign-in");
+        url.query_pairs_mut().append_pair("code", &code);
+        if next != "/" {
+            url.query_pairs_mut().append_pair("next", next);
+        }
+        Ok(url)
     }
 
     // --- The envelope ---

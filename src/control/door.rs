@@ -43,15 +43,19 @@ impl Token {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
+    /// Whether this is the token.
+    #[must_use]
+    pub fn is(&self, text: &[u8]) -> bool {
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        !text.is_empty() && digest.iter().zip(&self.0).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    }
+
     /// Whether these headers carry the token.
-    pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
+    #[must_use]
+    pub fn admits(&self, headers: &HeaderMap) -> bool {
         let Some(value) = headers.get(header::AUTHORIZATION) else { return false };
         let Some((scheme, token)) = value.as_bytes().split_at_checked(7) else { return false };
-        if !scheme.eq_ignore_ascii_case(b"bearer ") || token.is_empty() {
-            return false;
-        }
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        digest.iter().zip(&self.0).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        scheme.eq_ignore_ascii_case(b"bearer ") && self.is(token)
     }
 }
 
@@ -89,7 +93,8 @@ pub(super) async fn door(State(api): State<Arc<Api>>, request: Request, next: Ne
         leftover.drain().await;
     }
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Only what the dashboard's pages are made with may be kept, and says so.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -72,6 +72,16 @@ pub struct Api {
 
 /// All operations. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`, so that `/metrics` knows its peer.
 pub fn router(api: Arc<Api>) -> Router {
+    behind_door(&api, operations(Arc::clone(&api)))
+}
+
+/// Puts the door before `inner`: every request for the control listener passes it, once.
+pub fn behind_door(api: &Arc<Api>, inner: Router) -> Router {
+    inner.layer(from_fn_with_state(Arc::clone(api), door::door))
+}
+
+/// The operations without the door, for who has passed it. They ask for the token all the same.
+pub fn operations(api: Arc<Api>) -> Router {
     let guarded = workers()
         .route("/client/v4/accounts/{account}", get(account::account))
         .merge(kv::routes())
@@ -96,7 +106,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(account::metrics))
         .route("/tails/{tail}", get(tails::follow))
         .method_not_allowed_fallback(door::unknown_method);
-    guarded.merge(open).layer(from_fn_with_state(Arc::clone(&api), door::door)).with_state(api)
+    guarded.merge(open).with_state(api)
 }
 
 /// Below `…/accounts/local/workers`.

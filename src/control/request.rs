@@ -137,11 +137,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 /// The tool by its `User-Agent`, and the author by the header `Sluice-Author`.
 fn provenance(headers: &HeaderMap) -> Provenance {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_wrangler = text(header::USER_AGENT.as_str()).is_some_and(|agent| agent.starts_with("wrangler/"));
+    let tool = text(header::USER_AGENT.as_str()).and_then(|agent| agent.split('/').next());
     let author = text("sluice-author").map(str::trim).filter(|text| (1..=AUTHOR_BYTES_MAX).contains(&text.len()));
     Provenance {
         author: author.unwrap_or(AUTHOR).to_owned(),
-        source: if is_wrangler { Source::Wrangler } else { Source::Api },
+        source: match tool {
+            Some("wrangler") => Source::Wrangler,
+            Some("sluice-dashboard") => Source::Dash,
+            _ => Source::Api,
+        },
     }
 }
 
@@ -220,6 +224,7 @@ mod tests {
         };
         assert_eq!(of(&[]), (AUTHOR.into(), Source::Api));
         assert_eq!(of(&[("user-agent", "wrangler/4.164.0")]), (AUTHOR.into(), Source::Wrangler));
+        assert_eq!(of(&[("user-agent", "sluice-dashboard/0.1")]), (AUTHOR.into(), Source::Dash));
         assert_eq!(
             of(&[("user-agent", "sluice/0.1"), ("sluice-author", "ada@example.com")]),
             ("ada@example.com".into(), Source::Api)

@@ -161,7 +161,7 @@ impl Open {
             error: conclusion.map_or("", |conclusion| &conclusion.message),
             cpu: sample.cpu,
             wall: sample.wall,
-            memory_bytes: self.call.as_ref().map_or(0, |call| call.memory_bytes()),
+            memory_bytes: sample.memory_bytes,
             subrequests: sample.subrequests,
             reused: self.call.as_ref().map_or(0, |call| call.reused()),
             lines: &lines,
@@ -196,6 +196,7 @@ impl Drop for Open {
             status: self.status,
             wall: self.began.elapsed(),
             cpu: std::time::Duration::from_nanos(call.map_or(0, |call| call.cpu_ns())),
+            memory_bytes: call.map_or(0, |call| call.memory_bytes()),
             subrequests: call.map_or(0, |call| call.subrequests()),
             reused: call.is_some_and(|call| call.reused() > 0),
         };

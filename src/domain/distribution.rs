@@ -57,6 +57,25 @@ impl Distribution {
         distribution
     }
 
+    /// The buckets that are not empty, with their counts, ascending.
+    #[must_use]
+    pub fn to_sparse(&self) -> Vec<(u16, u64)> {
+        let filled = self.0.iter().enumerate().filter(|(_, count)| **count > 0);
+        filled.filter_map(|(bucket, count)| Some((u16::try_from(bucket).ok()?, *count))).collect()
+    }
+
+    /// One with these counts in these buckets.
+    #[must_use]
+    pub fn from_sparse(filled: &[(u16, u64)]) -> Self {
+        let mut distribution = Self::default();
+        for (bucket, count) in filled {
+            if let Some(mine) = distribution.0.get_mut(usize::from(*bucket)) {
+                *mine = *count;
+            }
+        }
+        distribution
+    }
+
     /// Counts one duration.
     pub fn add(&mut self, duration: Duration) {
         self.0[bucket_of(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))] += 1;
@@ -173,5 +192,7 @@ mod tests {
         assert_eq!((since.count(), since.at_most(Duration::from_millis(2))), (1, 0));
         since.merge(&early);
         assert_eq!(since, late);
+        assert_eq!(Distribution::from_sparse(&late.to_sparse()), late);
+        assert_eq!(late.to_sparse().len(), 2);
     }
 }

@@ -192,6 +192,16 @@ pub const INSTANCE_REUSE_MAX: u32 = 100_000;
 /// Instances of all versions at once, unless `--instances` says otherwise: each costs address space, not memory, until used.
 pub const INSTANCES: u32 = 1000;
 
+// --- The dashboard ---
+
+/// How long one stays signed in: a working day.
+pub const DASHBOARD_SESSION_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
+/// Browsers that are signed in at once; with one more the oldest session ends.
+pub const DASHBOARD_SESSIONS_MAX: usize = 64;
+/// What a session's cookie is called. Browsers do not tell ports apart, so they show it to workers of the same host too, where it has
+/// to be taken away.
+pub const DASHBOARD_COOKIE: &str = "sluice-session";
+
 // --- Benchmarks ---
 
 /// Compiled code that `bench` keeps from one run to the next, in the user's cache: a dozen JavaScript components.

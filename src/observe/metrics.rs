@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::domain::distribution::{BUCKETS, Distribution, bucket_of};
 use crate::domain::id::{VersionId, WorkerName};
-use crate::domain::measures::Measures;
+use crate::domain::measures::{Counts, Measures};
 use crate::domain::outcome::Outcome;
 
 /// Versions with series of their own: what a small Prometheus still likes.
@@ -36,6 +36,8 @@ pub struct VersionMetrics {
     subrequests: AtomicU64,
     /// Requests that an instance served after its first.
     reused: AtomicU64,
+    /// The most linear memory that an instance had at the end of a request.
+    memory_bytes_max: AtomicU64,
 }
 
 /// A [`Distribution`] that is counted from many threads.
@@ -53,12 +55,14 @@ pub struct Sample {
     pub status: Option<u16>,
     pub wall: Duration,
     pub cpu: Duration,
+    /// Linear memory of the instance at the end; 0 if none ran.
+    pub memory_bytes: u64,
     pub subrequests: u32,
     pub reused: bool,
 }
 
 /// A worker and its version; none for the versions that share a series.
-type Series = (WorkerName, Option<VersionId>);
+pub(super) type Series = (WorkerName, Option<VersionId>);
 
 /// All counters of the node.
 #[derive(Debug, Default)]
@@ -93,16 +97,23 @@ impl Metrics {
         Some(counters?.measures())
     }
 
+    /// The most linear memory that an instance of a version had at the end of a request, in bytes, since the node started.
+    #[must_use]
+    pub fn memory_bytes_max(&self, worker: &WorkerName, version: VersionId) -> Option<u64> {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.get(&(worker.clone(), Some(version))).map(|counters| counters.memory_bytes_max())
+    }
+
+    /// The counters of every series.
+    pub(super) fn all(&self) -> Vec<(Series, Arc<VersionMetrics>)> {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.iter().map(|(series, counters)| (series.clone(), Arc::clone(counters))).collect()
+    }
+
     /// Everything in the Prometheus text format. `gauges` are names, helps and values that others keep.
     #[must_use]
     pub fn render(&self, gauges: &[(&str, &str, u64)]) -> String {
-        let versions: Vec<_> = self
-            .versions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(key, value)| (label(key), Arc::clone(value)))
-            .collect();
+        let versions: Vec<_> = self.all().into_iter().map(|(series, counters)| (label(&series), counters)).collect();
         let mut out = String::new();
         head(&mut out, "sluice_requests_total", "counter", "Requests by outcome.");
         for (label, metrics) in &versions {
@@ -172,6 +183,18 @@ impl VersionMetrics {
         }
     }
 
+    /// Requests and errors so far: the two numbers of [`Self::measures`] that cost next to nothing.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts { requests: self.outcomes.iter().map(load).sum(), errors: load(&self.errors) }
+    }
+
+    /// The most linear memory that one of its instances had at the end of a request, in bytes; 0 if none ran.
+    #[must_use]
+    pub fn memory_bytes_max(&self) -> u64 {
+        load(&self.memory_bytes_max)
+    }
+
     /// Adds one request.
     pub fn add(&self, sample: Sample) {
         let place = Outcome::ALL.iter().position(|outcome| *outcome == sample.outcome).unwrap_or(0);
@@ -184,6 +207,10 @@ impl VersionMetrics {
         }
         self.wall.add(sample.wall);
         self.cpu.add(sample.cpu);
+        // Read first: that it grows is rare, and a write would take the line of memory from the other cores.
+        if sample.memory_bytes > load(&self.memory_bytes_max) {
+            self.memory_bytes_max.fetch_max(sample.memory_bytes, Ordering::Relaxed);
+        }
         if sample.subrequests > 0 {
             self.subrequests.fetch_add(u64::from(sample.subrequests), Ordering::Relaxed);
         }
@@ -274,6 +301,7 @@ mod tests {
                 status: Some(200),
                 wall: Duration::from_millis(ms),
                 cpu: Duration::ZERO,
+                memory_bytes: ms * 1000,
                 subrequests: 0,
                 reused: false,
             };
@@ -281,6 +309,8 @@ mod tests {
         }
         let measures = metrics.measures(&"w".parse().unwrap(), VersionId::from_random([1; 16])).unwrap();
         assert_eq!((measures.requests, measures.errors, measures.wall.count()), (3, 0, 3));
+        assert_eq!(version.counts(), Counts { requests: 3, errors: 0 });
+        assert_eq!(version.memory_bytes_max(), 700_000);
         let text = metrics.render(&[("sluice_x", "X.", 3)]);
         assert!(text.contains("le=\"0.001\"} 1\n"), "{text}");
         assert!(text.contains("le=\"0.0025\"} 2\n"));

@@ -3,6 +3,7 @@
 //! The record always exists; making it a line is what costs, and is done for failures, for guests that print, and for every
 //! request only where the operator asks for it (`--request-log`) or somebody watches ([`tail`]). Knows the domain's words, not how a worker is hosted.
 
+pub mod history;
 mod log_line;
 pub mod metrics;
 pub mod record;
@@ -13,6 +14,7 @@ pub mod writer;
 use std::sync::Arc;
 
 use crate::clock::Clock;
+use crate::observe::history::History;
 use crate::observe::metrics::Metrics;
 use crate::observe::record::Record;
 use crate::observe::tail::Tails;
@@ -46,6 +48,8 @@ impl RequestLog {
 /// Where records go: shared by all rooms.
 pub struct Observer {
     pub metrics: Metrics,
+    /// The metrics of the last minutes.
+    pub history: History,
     /// Where every request is told.
     pub request_log: Option<RequestLog>,
     /// Who watches requests.
@@ -56,6 +60,11 @@ impl Observer {
     /// An observer that writes a line for every request to `request_log`, if there is one.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, request_log: Option<RequestLog>) -> Arc<Self> {
-        Arc::new(Self { metrics: Metrics::default(), request_log, tails: Tails::new(clock) })
+        Arc::new(Self {
+            metrics: Metrics::default(),
+            history: History::default(),
+            request_log,
+            tails: Tails::new(clock),
+        })
     }
 }

@@ -14,6 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["objects"],
     &["dispatch"],
     &["control", "ingress"],
+    &["dashboard"],
     &["app"],
     &["cli"],
     &["lib", "main"],

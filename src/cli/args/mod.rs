@@ -96,6 +96,8 @@ pub enum Command {
     },
     /// Watch a worker's requests as they end: their outcomes, what the guest printed, what it failed with
     Tail(TailArgs),
+    /// Open the node's dashboard in the browser, already signed in
+    Dashboard(DashboardArgs),
     /// Delete a worker with all its versions
     Delete(DeleteArgs),
     /// Say which version a request would get, and why
@@ -254,6 +256,15 @@ pub struct DeleteArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct DashboardArgs {
+    /// The worker whose page to open [default: all workers]
+    pub worker: Option<String>,
+    /// Print the address instead; it signs in once, within a minute
+    #[arg(long)]
+    pub print: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// [default: the worker of the file]
     pub worker: Option<String>,
@@ -332,6 +343,7 @@ mod tests {
             "sluice rollback dc8dcd28 --yes",
             "sluice secret bulk secrets.json -e live",
             "sluice delete w --force",
+            "sluice dashboard w --print",
             "sluice kv namespace create notes --json",
             "sluice kv namespace list",
             "sluice kv namespace rename old --new-name new",

@@ -2,6 +2,7 @@
 //! [`super::render`]; what is worth a test is a pure function beside it.
 
 pub mod bench;
+pub mod dashboard;
 pub mod delete;
 pub mod demo;
 pub mod deploy;
@@ -49,6 +50,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Kv { command } => kv::run(command, &common).await,
         Command::Objects { command } => objects::run(command, &common).await,
         Command::Tail(args) => tail::run(&args, &common).await,
+        Command::Dashboard(args) => dashboard::run(&args, &common).await,
         Command::Delete(args) => delete::run(&args, &common).await,
         Command::Explain(args) => explain::run(&args, &common).await,
         Command::Bench(args) => Box::pin(bench::run(&args, &common)).await,

@@ -77,6 +77,16 @@ pub struct Annotations {
     pub triggered_by: Option<String>,
 }
 
+// === The dashboard ===
+
+/// What `POST /sign-in/codes` answers: a way into the dashboard that works once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignInCode {
+    pub code: String,
+    /// Seconds until it is too old.
+    pub expires_in_s: u64,
+}
+
 // === Versions ===
 
 /// A version (`WRANGLER_API` 2.1, `VER-4`).

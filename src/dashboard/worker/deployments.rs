@@ -1,0 +1,148 @@
+//! The deployments of a worker as a timeline: who, why, and what moved.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use maud::{Markup, html};
+
+use crate::catalog::{DEPLOYMENTS_KEPT, WorkerView};
+use crate::dashboard::layout::{Page, Place, WorkerTab};
+use crate::dashboard::legend::Legend;
+use crate::dashboard::session::Session;
+use crate::dashboard::worker::named;
+use crate::dashboard::workers::Paged;
+use crate::dashboard::{Dashboard, figures, parts};
+use crate::domain::deployment::Deployment;
+use crate::domain::id::VersionId;
+use crate::domain::split::{Share, Split};
+use crate::domain::version::Trigger;
+
+/// Deployments on one page.
+const PER_PAGE: usize = 25;
+
+/// `GET /workers/:name/deployments`.
+pub(in crate::dashboard) async fn page(
+    State(dashboard): State<Arc<Dashboard>>,
+    session: Session,
+    Path(name): Path<String>,
+    Query(paged): Query<Paged>,
+) -> Response {
+    let worker = match named(&dashboard, &name) {
+        Ok(worker) => worker,
+        Err(response) => return response,
+    };
+    let (number, total) = (paged.number(), worker.deployments.len());
+    let from = (number - 1).saturating_mul(PER_PAGE).min(total);
+    let body = html! {
+        h2 { (figures::count(total as u64)) @if total == 1 { " deployment" } @else { " deployments" } }
+        @if total == DEPLOYMENTS_KEPT { p.muted { "The newest " (DEPLOYMENTS_KEPT) " are shown." } }
+        @if total == 0 { p.muted { "Nothing was ever deployed." } }
+        (timeline(&worker, &Legend::of(&worker), from..(from + PER_PAGE).min(total), dashboard.clock.now_ms()))
+        (parts::pages(&WorkerTab::Deployments.path(&worker), number, PER_PAGE, total))
+    };
+    let place = Place::Worker(&worker, WorkerTab::Deployments);
+    let title = format!("Deployments of {}", worker.name);
+    Page { title, place, live: None, body }.respond(&dashboard, &session)
+}
+
+/// These deployments of `worker`, newest first.
+pub(super) fn timeline(worker: &WorkerView, legend: &Legend<'_>, shown: Range<usize>, now_ms: u64) -> Markup {
+    html! {
+        ol.timeline {
+            @for index in shown {
+                @if let Some(deployment) = worker.deployments.get(index) {
+                    (entry(legend, deployment, worker.deployments.get(index + 1), now_ms))
+                }
+            }
+        }
+    }
+}
+
+/// What a deployment was, in a word.
+#[must_use]
+pub fn what(deployment: &Deployment) -> &'static str {
+    match deployment.triggered_by {
+        Trigger::Upload => "Uploaded and deployed",
+        Trigger::VersionUpload => "Uploaded",
+        Trigger::Secret => "Secret changed",
+        Trigger::Rollback => "Rolled back",
+        Trigger::Promotion => "Promoted",
+        Trigger::Deployment => "Deployed",
+    }
+}
+
+fn entry(legend: &Legend<'_>, deployment: &Deployment, before: Option<&Arc<Deployment>>, now_ms: u64) -> Markup {
+    let is_active = legend.is_active(deployment.id);
+    let id = deployment.id.to_string();
+    html! {
+        li id=(format!("d-{id}")) .active[is_active] .rollback[deployment.triggered_by == Trigger::Rollback] {
+            p.head {
+                strong { (what(deployment)) }
+                @if is_active { " " span.on { "active" } }
+                " by " (deployment.provenance.author)
+                " " span.muted { "via " (deployment.provenance.source.as_str()) }
+                " · " (parts::ago(deployment.created_ms, now_ms))
+                " · " (parts::id(&id))
+            }
+            @if let Some(message) = &deployment.message { p.message { (message) } }
+            (legend.bar(deployment))
+            ul.moves {
+                @for (version, from, to) in moves(before.map(|before| &before.split), &deployment.split) {
+                    li { (legend.version(version)) " " (shift(from, to)) }
+                }
+                @if let Some(before) = before {
+                    @let moved = deployment.allotment.moved_from(&before.allotment);
+                    li.muted {
+                        @if moved == 0 { "no traffic moved" }
+                        @else { (figures::share(Share::from_slots(moved))) " of the traffic moved" }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// From which share to which: `0 % → 20 %`. What did not change is said once.
+fn shift(from: Option<Share>, to: Option<Share>) -> Markup {
+    html! {
+        @match (from, to) {
+            (Some(from), Some(to)) if from == to => { (figures::share(to)) },
+            (from, Some(to)) => { (from.map_or_else(|| "new".to_owned(), figures::share)) " → " strong { (figures::share(to)) } },
+            (Some(from), None) => { (figures::share(from)) " → " strong { "out" } },
+            (None, None) => {},
+        }
+    }
+}
+
+/// Every version of either split, with its share before and after: those of the new one in its order, then those that left.
+fn moves(before: Option<&Split>, after: &Split) -> Vec<(VersionId, Option<Share>, Option<Share>)> {
+    let old = |id| before.and_then(|before| before.share_of(id));
+    let present = after.entries().iter().map(|(id, share)| (*id, old(*id), Some(*share)));
+    let left = before.into_iter().flat_map(Split::entries).filter(|(id, _)| after.share_of(*id).is_none());
+    present.chain(left.map(|(id, share)| (*id, Some(*share), None))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_names_every_version_of_either_side_once() {
+        let id = |n: u8| VersionId::from_random([n; 16]);
+        let split = |entries: &[(u8, f64)]| {
+            Split::from_percentages(&entries.iter().map(|(n, p)| (id(*n), *p)).collect::<Vec<_>>()).unwrap()
+        };
+        let (before, after) = (split(&[(1, 60.0), (2, 40.0)]), split(&[(3, 20.0), (2, 80.0)]));
+        let share = |percent: u32| Some(Share::from_slots(percent * 1000));
+        assert_eq!(
+            moves(Some(&before), &after),
+            [(id(3), None, share(20)), (id(2), share(40), share(80)), (id(1), share(60), None)]
+        );
+        assert_eq!(moves(None, &before), [(id(1), None, share(60)), (id(2), None, share(40))]);
+        assert_eq!(shift(share(40), share(80)).0, "40 % → <strong>80 %</strong>");
+        assert_eq!(shift(share(40), share(40)).0, "40 %");
+        assert_eq!(shift(share(40), None).0, "40 % → <strong>out</strong>");
+    }
+}

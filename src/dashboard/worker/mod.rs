@@ -1,0 +1,28 @@
+//! The pages about one worker.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::StatusCode;
+
+use crate::catalog::WorkerView;
+use crate::dashboard::{Dashboard, refused};
+
+pub mod deployments;
+pub mod overview;
+pub mod traffic;
+pub mod version;
+pub mod versions;
+
+/// The worker of that name, or the page that says that there is none.
+///
+/// # Errors
+/// That page.
+#[expect(clippy::result_large_err, reason = "it is the answer, and rare")]
+pub fn named(dashboard: &Dashboard, name: &str) -> Result<Arc<WorkerView>, Response> {
+    let worker = name.parse().ok().and_then(|name| dashboard.api.catalog.view().worker(&name).cloned());
+    worker.ok_or_else(|| {
+        let message = format!("There is no worker `{name}` on this node. It may have been deleted.");
+        refused::page(StatusCode::NOT_FOUND, "No such worker", &message)
+    })
+}
