@@ -37,6 +37,7 @@ use crate::kv::Kv;
 use crate::objects::{self, Objects};
 use crate::observe::writer::LineWriter;
 use crate::observe::{self, LineForm, Observer};
+use crate::rollouts::{self, Rollouts};
 use crate::store::{self, SqliteStore, Store};
 
 /// Which addresses guests may reach.
@@ -108,6 +109,8 @@ pub enum Error {
     Store(#[source] store::Error),
     #[error("cannot open the catalog")]
     Catalog(#[source] catalog::Error),
+    #[error("cannot open the rollouts")]
+    Rollouts(#[source] rollouts::Error),
     #[error("cannot make the engines: {0}")]
     Engines(String),
     #[error("cannot start the threads that serve clients")]
@@ -215,7 +218,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let token = token(&settings)?;
     let port: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
     let kv = Kv::new(Arc::clone(&port), Arc::clone(&clock));
-    let objects_port = Arc::clone(&port);
+    let (objects_port, rollouts_port) = (Arc::clone(&port), Arc::clone(&port));
     let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
     let observer = Observer::new(Arc::clone(&clock), request_log(&settings)?);
     reopen_at_hangup(&settings, &observer);
@@ -223,6 +226,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let fleet = fleet(&settings, &catalog, &outbound, &kv, &observer)?;
     let objects =
         Objects::new(Arc::clone(&catalog), Arc::clone(&fleet), objects_port, Arc::clone(&clock), settings.objects);
+    let rollouts = Rollouts::open(&catalog, rollouts_port, &observer, &clock).await.map_err(Error::Rollouts)?;
     let dispatcher = Dispatcher::new(
         Arc::clone(&catalog),
         Arc::clone(&fleet),
@@ -253,6 +257,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         catalog: Arc::clone(&catalog),
         kv: Arc::clone(&kv),
         objects: Arc::clone(&objects),
+        rollouts: Arc::clone(&rollouts),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
         repeats: control::Repeats::default(),
@@ -270,16 +275,17 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let controlling = tokio::spawn(serve_control(control_listener, Arc::new(api), stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
-    let background = tend(&objects, &dispatcher);
+    let background = tend(&objects, &dispatcher, &rollouts);
     let inside = lab::Inside { catalog, fleet, dispatcher };
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background };
     Ok(Running { data, control, token, override_token, overrides, observer, inside, tasks, store, addresses_file })
 }
 
-/// What objects need done while nobody asks for them.
-fn tend(objects: &Arc<Objects>, dispatcher: &Arc<Dispatcher>) -> Vec<JoinHandle<()>> {
+/// What objects and rollouts need done while nobody asks for them.
+fn tend(objects: &Arc<Objects>, dispatcher: &Arc<Dispatcher>, rollouts: &Arc<Rollouts>) -> Vec<JoinHandle<()>> {
     vec![
         tokio::spawn(Objects::review_forever(Arc::downgrade(objects))),
+        tokio::spawn(Rollouts::run_forever(Arc::downgrade(rollouts))),
         tokio::spawn(Objects::tidy_forever(Arc::downgrade(objects))),
         tokio::spawn(Objects::ring_forever(Arc::downgrade(objects), Arc::<Dispatcher>::clone(dispatcher))),
     ]

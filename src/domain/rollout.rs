@@ -80,7 +80,7 @@ pub struct Rollout {
     pub live: Vec<Live>,
     /// When the step's time began, in Unix milliseconds: when it went live, or when the rollout was resumed.
     pub since_ms: u64,
-    /// Windows of evidence that were opened so far.
+    /// The number of the window in which evidence is counted, from 1 on.
     pub windows: u32,
     /// What happened, oldest first.
     pub events: Vec<Event>,
@@ -349,7 +349,7 @@ impl Rollout {
     /// A step went live.
     pub fn stepped(&mut self, share: Share, by: &Deployment) {
         self.live.push(Live { share, at_ms: by.created_ms, deployment: by.id });
-        self.since_ms = by.created_ms;
+        self.begin(by.created_ms);
         if share == Share::ALL {
             self.state = State::Done;
         }
@@ -376,7 +376,7 @@ impl Rollout {
     /// Its step begins anew.
     pub fn resumed(&mut self, now_ms: u64, author: &str) {
         self.state = State::Running;
-        self.since_ms = now_ms;
+        self.begin(now_ms);
         self.happened(
             now_ms,
             format!("resumed by {author}: the step at {} % begins anew", self.share().percent()),
@@ -386,8 +386,19 @@ impl Rollout {
 
     /// Its node was started again, and the counters with it.
     pub fn restarted(&mut self, now_ms: u64) {
-        self.since_ms = now_ms;
+        self.begin(now_ms);
         self.happened(now_ms, "the node was started again: what was measured before is not counted".to_owned(), None);
+    }
+
+    /// The step's time begins, and its evidence.
+    fn begin(&mut self, now_ms: u64) {
+        self.since_ms = now_ms;
+        self.new_window();
+    }
+
+    /// Evidence is counted anew.
+    pub fn new_window(&mut self) {
+        self.windows = self.windows.saturating_add(1);
     }
 
     fn deployed(&mut self, by: &Deployment) {
