@@ -125,18 +125,18 @@ async fn a_good_version_gets_everything_step_by_step_and_each_deployment_says_wh
     assert!(node.active().1.starts_with("rollout 0 % -> 10 %: started"), "{:?}", node.active());
 
     // Neither time nor requests alone are enough.
-    node.serve(1_000, 10, 10);
+    node.serve(10_000, 100, 100);
     assert!(matches!(node.tick_after(59).await.stay, Some(Stay::Until(_))));
     assert_eq!(node.active().0, 10.0);
     let status = node.tick_after(1).await;
     assert_eq!((status.rollout.state, node.active().0), (State::Running, 50.0));
     assert_eq!(
         node.active().1,
-        "rollout 10 % -> 50 %: error_rate 1 % of 1,000, error_rate 1 % of 1,000 (old 1 % of 1,000)"
+        "rollout 10 % -> 50 %: error_rate 1 % of 10,000, error_rate 1 % of 10,000 (old 1 % of 10,000)"
     );
     let status = node.tick_after(600).await;
     assert_eq!((status.stay, node.active().0), (Some(Stay::ForData), 50.0));
-    node.serve(2_000, 20, 20);
+    node.serve(20_000, 200, 200);
     let status = node.tick_after(1).await;
     assert_eq!((status.rollout.state, node.active().0), (State::Done, 100.0));
     assert_eq!(status.rollout.events.len(), 3);
@@ -228,16 +228,16 @@ async fn it_is_paused_resumed_and_aborted_by_hand() {
 async fn after_a_crash_it_goes_on_from_the_step_that_is_live_and_counts_anew() {
     let mut node = Node::new().await;
     node.start(&[10.0, 50.0, 100.0]).await.unwrap();
-    node.serve(1_000, 0, 0);
+    node.serve(10_000, 0, 0);
     assert_eq!(node.tick_after(60).await.rollout.live.len(), 2);
-    node.serve(1_000, 0, 0);
+    node.serve(10_000, 0, 0);
     node.restart().await;
     let status = node.tick_after(0).await;
     assert_eq!((status.rollout.state, node.active().0), (State::Running, 50.0));
     assert!(status.rollout.events.last().unwrap().what.contains("was started again"));
     assert_eq!(status.window.unwrap().1.new.requests, 0);
     // The time of the step begins anew too.
-    node.serve(2_000, 0, 0);
+    node.serve(20_000, 0, 0);
     assert!(matches!(node.tick_after(59).await.stay, Some(Stay::Until(_))));
     assert_eq!(node.tick_after(1).await.rollout.state, State::Done);
     // What is over stays as it was.
