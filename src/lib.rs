@@ -22,6 +22,7 @@
 //! | namespace | a KV namespace: keys with values, shared by all versions that are bound to it: [`kv`]; an *object namespace*: the objects of one class of a worker: [`domain::object`] |
 //! | object | a Durable Object: identity, one live home, storage: [`objects`] |
 //! | assignment | object → the one version it runs under the active deployment: [`objects::Assignment`] |
+//! | rollout | deployments that give a version more and more traffic while its *guards* hold: [`domain::rollout`], [`rollouts`] |
 //! | node | one running Sluice process: [`app`] |
 //!
 //! # Floors
@@ -38,6 +39,7 @@
 //! | 3 | [`kv`] | namespaces, keys, values, when they expire | who reads them |
 //! | 4 | [`catalog`], [`host`] | what is deployed; what a guest may ask for | sockets of clients; which instance runs |
 //! | 5 | [`engine`] | compiling, linking, instances, metering | routes, deployments, HTTP statuses |
+//! | 5 | [`rollouts`] | what is deployed, what was measured of it | requests; who serves them |
 //! | 6 | [`objects`] | identity, single home, storage order, alarms | the front door, the control API |
 //! | 7 | [`dispatch`] | event → decision → version engine → instance → outcome | who asked: a client, a worker or an object |
 //! | 8 | [`ingress`], [`control`] | HTTP in and out | each other |
@@ -82,6 +84,7 @@ pub mod catalog;
 pub mod host;
 
 pub mod engine;
+pub mod rollouts;
 
 pub mod objects;
 

@@ -39,6 +39,7 @@ use crate::objects::{self, Objects};
 use crate::observe::history::History;
 use crate::observe::writer::LineWriter;
 use crate::observe::{self, LineForm, Observer};
+use crate::rollouts::{self, Rollouts};
 use crate::store::{self, SqliteStore, Store};
 
 /// Which addresses guests may reach.
@@ -110,6 +111,8 @@ pub enum Error {
     Store(#[source] store::Error),
     #[error("cannot open the catalog")]
     Catalog(#[source] catalog::Error),
+    #[error("cannot open the rollouts")]
+    Rollouts(#[source] rollouts::Error),
     #[error("cannot make the engines: {0}")]
     Engines(String),
     #[error("cannot start the threads that serve clients")]
@@ -217,7 +220,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let token = token(&settings)?;
     let port: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
     let kv = Kv::new(Arc::clone(&port), Arc::clone(&clock));
-    let objects_port = Arc::clone(&port);
+    let (objects_port, rollouts_port) = (Arc::clone(&port), Arc::clone(&port));
     let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
     let observer = Observer::new(Arc::clone(&clock), request_log(&settings)?);
     reopen_at_hangup(&settings, &observer);
@@ -225,6 +228,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let fleet = fleet(&settings, &catalog, &outbound, &kv, &observer)?;
     let objects =
         Objects::new(Arc::clone(&catalog), Arc::clone(&fleet), objects_port, Arc::clone(&clock), settings.objects);
+    let rollouts = Rollouts::open(&catalog, rollouts_port, &observer, &clock).await.map_err(Error::Rollouts)?;
     let dispatcher = Dispatcher::new(
         Arc::clone(&catalog),
         Arc::clone(&fleet),
@@ -237,9 +241,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let (data_listener, data) = bind("requests", settings.listen).await?;
     let (control_listener, control) = bind("the control API", settings.control_listen).await?;
     outbound.protect(control);
-    let override_token = override_token(&token);
-    let path = dir.join("override-token");
-    write_private(&path, &override_token).map_err(|source| Error::Write { path, source })?;
+    let override_token = override_token(&token, dir)?;
     let overrides =
         settings.overrides.unwrap_or(if data.ip().is_loopback() { Overrides::Any } else { Overrides::Token });
     let door = Door {
@@ -255,6 +257,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         catalog: Arc::clone(&catalog),
         kv: Arc::clone(&kv),
         objects: Arc::clone(&objects),
+        rollouts: Arc::clone(&rollouts),
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
         repeats: control::Repeats::default(),
@@ -269,22 +272,22 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let (stop_data, stop_control) = (CancellationToken::new(), CancellationToken::new());
     let crew = Arc::new(Crew::start().map_err(Error::Threads)?);
     let serving = tokio::spawn(listener::run(data_listener, Arc::new(door), crew, stop_data.clone(), settings.drain));
-    let sampling = tokio::spawn(History::sample_forever(Arc::downgrade(&observer), Arc::clone(&clock)));
+    let mut background = tend(&objects, &dispatcher, &rollouts);
+    background.push(tokio::spawn(History::sample_forever(Arc::downgrade(&observer), Arc::clone(&clock))));
     let dashboard = Dashboard::new(api, Arc::clone(&observer), clock, token.clone(), stop_control.clone());
     let controlling = tokio::spawn(serve_control(control_listener, dashboard, stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
-    let mut background = tend(&objects, &dispatcher);
-    background.push(sampling);
     let inside = lab::Inside { catalog, fleet, dispatcher };
     let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background };
     Ok(Running { data, control, token, override_token, overrides, observer, inside, tasks, store, addresses_file })
 }
 
-/// What objects need done while nobody asks for them.
-fn tend(objects: &Arc<Objects>, dispatcher: &Arc<Dispatcher>) -> Vec<JoinHandle<()>> {
+/// What objects and rollouts need done while nobody asks for them.
+fn tend(objects: &Arc<Objects>, dispatcher: &Arc<Dispatcher>, rollouts: &Arc<Rollouts>) -> Vec<JoinHandle<()>> {
     vec![
         tokio::spawn(Objects::review_forever(Arc::downgrade(objects))),
+        tokio::spawn(Rollouts::run_forever(Arc::downgrade(rollouts))),
         tokio::spawn(Objects::tidy_forever(Arc::downgrade(objects))),
         tokio::spawn(Objects::ring_forever(Arc::downgrade(objects), Arc::<Dispatcher>::clone(dispatcher))),
     ]
@@ -420,9 +423,12 @@ fn make_token(path: &Path) -> Result<String, Error> {
     Ok(token)
 }
 
-/// What a client sends to vouch for an override: made from the API's token, which guests must never see.
-fn override_token(token: &str) -> String {
-    hex::encode(Sha256::digest(format!("sluice override token\n{token}")))
+/// What a client sends to vouch for an override: made from the API's token, which guests must never see, and kept beside it.
+fn override_token(token: &str, dir: &Path) -> Result<String, Error> {
+    let made = hex::encode(Sha256::digest(format!("sluice override token\n{token}")));
+    let path = dir.join("override-token");
+    write_private(&path, &made).map_err(|source| Error::Write { path, source })?;
+    Ok(made)
 }
 
 fn write_addresses(path: &Path, data: SocketAddr, control: SocketAddr) -> Result<(), Error> {

@@ -67,6 +67,20 @@ impl Catalog {
     /// # Errors
     /// What is refused, by the rules `DEP-4`, `DEP-5`, `DEP-10`, `VER-9`, `RBK-6` and `RBK-7`; or what failed.
     pub async fn deploy(self: &Arc<Self>, worker: &WorkerName, wish: NewDeployment) -> Result<Deployed, Error> {
+        self.deploy_beside(worker, wish, |_| Vec::new()).await
+    }
+
+    /// The same, with what `beside` makes of the deployment in one commit with it (`S1`): for records that are true exactly if it
+    /// was made.
+    ///
+    /// # Errors
+    /// As [`Self::deploy`].
+    pub async fn deploy_beside(
+        self: &Arc<Self>,
+        worker: &WorkerName,
+        wish: NewDeployment,
+        beside: impl Fn(&Deployment) -> Vec<Write> + Send + 'static,
+    ) -> Result<Deployed, Error> {
         let split = Split::from_percentages(&wish.entries).map_err(Error::Split)?;
         let name = worker.clone();
         self.check_namespaces(&name, &split).await?;
@@ -87,6 +101,7 @@ impl Catalog {
                 return Ok(Step::Answer(deployed));
             }
             changes.head(catalog, &name, Some(worker), &head)?;
+            changes.writes.extend(beside(&deployed.deployment));
             Ok(Step::Commit(changes, deployed))
         })
         .await

@@ -19,8 +19,8 @@ use super::settings::{Target, is_loopback};
 use super::upload::Upload;
 use crate::control::wire::{
     ACCOUNT, Deployment, DeploymentRequest, Deployments, DomainRecords, Envelope, ExplainRequest, Explanation,
-    ResultInfo, Route, SecretItem, SecretPut, SecretsBulk, Service, SignInCode, Subdomain, Tail, TailRequest, Uploaded,
-    Version, VersionPatch, Versions, WorkerHosts,
+    ResultInfo, Rollout, RolloutRequest, Route, SecretItem, SecretPut, SecretsBulk, Service, SignInCode, Subdomain,
+    Tail, TailRequest, Uploaded, Version, VersionPatch, Versions, WorkerHosts,
 };
 
 /// How long a node may take to accept a connection. It may take as long as it likes to answer: it compiles.
@@ -180,6 +180,32 @@ impl Api {
             url.query_pairs_mut().append_pair(name, "true");
         }
         self.send(Method::POST, url, |http| Ok(http.json(request))).await
+    }
+
+    // --- Rollouts ---
+
+    /// The newest rollout of a worker.
+    pub async fn rollout(&self, worker: &str) -> anyhow::Result<Rollout> {
+        self.get(&["workers", "scripts", worker, "rollout"]).await
+    }
+
+    pub async fn start_rollout(
+        &self,
+        worker: &str,
+        request: &RolloutRequest,
+        intent: Intent,
+    ) -> anyhow::Result<Rollout> {
+        let mut url = self.url(&["workers", "scripts", worker, "rollout"]);
+        if intent.is_forced() {
+            url.query_pairs_mut().append_pair("force", "true");
+        }
+        self.send(Method::POST, url, |http| Ok(http.json(request))).await
+    }
+
+    /// `what` is `pause`, `resume` or `abort`.
+    pub async fn change_rollout(&self, worker: &str, what: &str) -> anyhow::Result<Rollout> {
+        let url = self.url(&["workers", "scripts", worker, "rollout", what]);
+        self.send(Method::POST, url, Ok).await
     }
 
     // --- Secrets ---

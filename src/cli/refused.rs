@@ -58,6 +58,10 @@ impl Refused {
             }
             10220 => "repeat it with `--force` to deploy it with the secrets it was uploaded with",
             10222 => "the worker has no version yet; `sluice deploy` uploads one",
+            95041 => {
+                "`sluice rollout status` shows it; `sluice rollout abort` gives everything back to the old version"
+            }
+            95042 => "`sluice rollout start --to <version>` begins one",
             95025 => "`sluice objects list` shows the objects there are, and their classes",
             95005 => "`--force` deletes it all the same",
             10338 => "deploy another version first: `sluice versions deploy <version>@100`",

@@ -104,6 +104,10 @@ codes! {
     NoWebSocket = 95023, BAD_REQUEST;
     RouteUnknown = 95024, NOT_FOUND;
     ObjectUnknown = 95025, NOT_FOUND;
+    Rollout = 95040, BAD_REQUEST;
+    RolloutUnderWay = 95041, CONFLICT;
+    RolloutUnknown = 95042, NOT_FOUND;
+    RolloutState = 95043, CONFLICT;
 }
 
 impl Fault {

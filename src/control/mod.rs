@@ -19,6 +19,7 @@ use crate::catalog::Catalog;
 use crate::kv::Kv;
 use crate::objects::Objects;
 use crate::observe::tail::Tails;
+use crate::rollouts::Rollouts;
 
 mod account;
 mod classes;
@@ -36,6 +37,7 @@ mod prover;
 mod read;
 mod repeat;
 mod request;
+mod rollout;
 mod secrets;
 mod shape;
 mod tails;
@@ -56,6 +58,7 @@ pub struct Api {
     pub catalog: Arc<Catalog>,
     pub kv: Arc<Kv>,
     pub objects: Arc<Objects>,
+    pub rollouts: Arc<Rollouts>,
     pub prover: Arc<dyn Prover>,
     pub token: Token,
     /// Uploads that may come again.
@@ -121,6 +124,10 @@ fn workers() -> Router<Arc<Api>> {
         .route(&at("/scripts/{name}/content/v2"), get(read::content))
         .route(&at("/scripts/{name}/deployments"), get(deploy::list).post(deploy::create))
         .route(&at("/scripts/{name}/deployments/{deployment}"), get(deploy::get).delete(deploy::delete))
+        .route(&at("/scripts/{name}/rollout"), get(rollout::status).post(rollout::start))
+        .route(&at("/scripts/{name}/rollout/pause"), post(rollout::pause))
+        .route(&at("/scripts/{name}/rollout/resume"), post(rollout::resume))
+        .route(&at("/scripts/{name}/rollout/abort"), post(rollout::abort))
         .route(&at("/scripts/{name}/explain"), get(explain::one).post(explain::many))
         .route(&at("/scripts/{name}/objects"), get(objects::list))
         .route(&at("/scripts/{name}/objects/{class}/{object}"), get(objects::view).delete(objects::delete))

@@ -40,6 +40,19 @@ pub const UPLOAD_PARTS_MAX: usize = 1000;
 /// Bytes of any other body of the control API.
 pub const API_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+// --- Rollouts ---
+
+/// Steps of a rollout: as many as a person follows.
+pub const ROLLOUT_STEPS_MAX: usize = 20;
+/// How long a step stands at the least: shorter ones could not be told from a deployment.
+pub const ROLLOUT_EVERY_MIN: Duration = Duration::from_secs(1);
+/// And at the most, before a step may follow.
+pub const ROLLOUT_EVERY_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Guards of a rollout: each makes the others a little slower to judge.
+pub const ROLLOUT_GUARDS_MAX: usize = 10;
+/// What a rollout's record tells of what happened; the oldest is forgotten first.
+pub const ROLLOUT_EVENTS_MAX: usize = 100;
+
 // --- Names ---
 
 /// One label of a DNS name (RFC 1035).

@@ -7,7 +7,8 @@
 //! an [`allotment`] of slots, kept in a [`deployment`]; a [`decision`] reads it for each request. [`route`] says which worker a
 //! request is for. [`object`] names Durable Objects, [`class`] says which
 //! classes of them a worker has, and a [`migration`] changes that. A [`verdict`] compares what two versions
-//! cost; [`measures`] are what one has done, its durations a [`distribution`]. [`limits`] holds every bound.
+//! cost; [`measures`] are what one has done, its durations a [`distribution`]. A [`rollout`] gives a version more and more of
+//! the traffic while its [`guard`]s hold, by the [`evidence`]. [`limits`] holds every bound.
 
 pub mod alarm;
 pub mod allotment;
@@ -16,6 +17,8 @@ pub mod config;
 pub mod decision;
 pub mod deployment;
 pub mod distribution;
+pub mod evidence;
+pub mod guard;
 pub mod id;
 pub mod limits;
 pub mod measures;
@@ -23,6 +26,7 @@ pub mod migration;
 pub mod module;
 pub mod object;
 pub mod outcome;
+pub mod rollout;
 pub mod route;
 pub mod split;
 pub mod verdict;

@@ -41,6 +41,7 @@ mod projects;
 mod request_log;
 mod reuse;
 mod rollback;
+mod rollout;
 mod routing;
 mod secrets;
 mod services;

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["observe", "store"],
     &["kv"],
     &["catalog", "host"],
-    &["engine"],
+    &["engine", "rollouts"],
     &["objects"],
     &["dispatch"],
     &["control", "ingress"],

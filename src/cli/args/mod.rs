@@ -5,6 +5,7 @@ mod bench;
 mod code_update;
 mod kv;
 mod objects;
+mod rollout;
 mod tail;
 mod versions;
 
@@ -17,6 +18,7 @@ pub use bench::BenchArgs;
 pub use code_update::{CodeUpdateArgs, joined};
 pub use kv::{BesideArgs, KvBulkCommand, KvCommand, KvKeyCommand, KvNamespaceCommand, NamespaceArgs};
 pub use objects::{ObjectArgs, ObjectsCommand};
+pub use rollout::{RolloutChangeArgs, RolloutCommand, RolloutStartArgs, RolloutStatusArgs};
 pub use tail::{TailArgs, TailFormat, TailStatus};
 pub use versions::{
     DeploymentsCommand, ListArgs, NoteArgs, RollbackArgs, SecretBulkArgs, SecretCommand, SecretPutArgs,
@@ -78,6 +80,12 @@ pub enum Command {
     },
     /// Give all the traffic back to an older version
     Rollback(RollbackArgs),
+    /// Give a version more and more of the traffic while its guards hold; back at once if they do not
+    #[command(after_help = rollout::EXAMPLES)]
+    Rollout {
+        #[command(subcommand)]
+        command: RolloutCommand,
+    },
     /// Change secrets, each change deployed at once
     Secret {
         #[command(subcommand)]

@@ -15,6 +15,7 @@ pub mod node;
 pub mod objects;
 pub mod plan;
 pub mod rollback;
+pub mod rollout;
 pub mod secret;
 pub mod split;
 pub mod tail;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
             DeploymentsCommand::Status { json } => deployments::status(Format::from(json), &common).await,
         },
         Command::Rollback(args) => rollback::run(&args, &common).await,
+        Command::Rollout { command } => rollout::run(command, &common).await,
         Command::Secret { command } => secret::deployed(command, &common).await,
         Command::Kv { command } => kv::run(command, &common).await,
         Command::Objects { command } => objects::run(command, &common).await,

@@ -29,7 +29,9 @@ use crate::engine::compile::{Refusal, RefusalKind};
 use crate::engine::prove::Proven;
 use crate::kv::Kv;
 use crate::objects::Objects;
+use crate::observe::Observer;
 use crate::observe::tail::Tails;
+use crate::rollouts::Rollouts;
 use crate::store::{MemoryStore, Store};
 
 const TOKEN: &str = "t0ken";
@@ -146,11 +148,14 @@ impl Node {
         let catalog = Catalog::open(Arc::clone(&store), dir.path(), Arc::clone(&clock)).await.unwrap();
         let objects = Objects::for_tests(&catalog, &store, &clock, dir.path());
         let prover = Arc::new(Believer { proofs: AtomicUsize::new(0), slow: Semaphore::new(0) });
+        let observer = Observer::new(Arc::clone(&clock), None);
+        let rollouts = Rollouts::open(&catalog, Arc::clone(&store), &observer, &clock).await.unwrap();
         let tails = Tails::new(Arc::new(SystemClock));
         let api = Api {
             catalog: Arc::clone(&catalog),
             kv,
             objects,
+            rollouts,
             prover: Arc::<Believer>::clone(&prover),
             token: Token::new(TOKEN),
             repeats: Repeats::default(),

@@ -8,9 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod objects;
+mod rollout;
 mod tail;
 
 pub use objects::{Object, ObjectCounts, ObjectMove, ObjectMoves, ObjectPlan, Objects};
+pub use rollout::{
+    Rollout, RolloutEvent, RolloutGuard, RolloutMeasures, RolloutNext, RolloutRequest, RolloutStep, RolloutVersion,
+    RolloutWindow,
+};
 pub use tail::{Tail, TailFilter, TailHeader, TailRequest};
 
 /// The only account there is.
