@@ -2,6 +2,7 @@
 //! node to whoever measures it from within its process.
 
 pub mod lab;
+mod metrics;
 
 use std::collections::HashMap;
 use std::io;
@@ -264,7 +265,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         data_addr: data,
         control_addr: control,
         tails: Arc::clone(&observer.tails),
-        metrics: metrics(&observer, &fleet, &catalog, &objects),
+        metrics: metrics::of_node(&observer, &fleet, &catalog, &objects, &store),
     });
     let addresses_file = dir.join("addresses.json");
     write_addresses(&addresses_file, data, control)?;
@@ -447,26 +448,6 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
-}
-
-fn metrics(
-    observer: &Arc<Observer>,
-    fleet: &Arc<Fleet>,
-    catalog: &Arc<Catalog>,
-    objects: &Arc<Objects>,
-) -> Arc<dyn Fn() -> String + Send + Sync> {
-    let (observer, fleet) = (Arc::clone(observer), Arc::clone(fleet));
-    let (catalog, objects) = (Arc::clone(catalog), Arc::clone(objects));
-    Arc::new(move || {
-        let view = catalog.view();
-        let dropped = observer.request_log.as_ref().map_or(0, |log| log.writer.dropped());
-        let gauges = [
-            ("sluice_workers", "Workers on this node.", view.workers().len() as u64),
-            ("sluice_versions_ready", "Versions that are ready to run.", fleet.len() as u64),
-            ("sluice_request_log_dropped", "Lines of the request log that were dropped.", dropped),
-        ];
-        observer.metrics.render(&gauges) + &objects.metrics()
-    })
 }
 
 /// The catalog's modules, as the fleet asks for them.

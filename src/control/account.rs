@@ -16,6 +16,7 @@ use crate::control::fault::{Code, Fault, Outcome};
 use crate::control::request::{Peer, Query};
 use crate::control::shape::Answer;
 use crate::control::wire::ACCOUNT;
+use crate::observe::exposition;
 
 /// `GET /user/tokens/verify`: 1000 for a wrong token, since 10000 crashes `whoami`.
 pub(super) async fn verify(State(api): State<Arc<Api>>, headers: HeaderMap) -> Outcome<Answer<Value>> {
@@ -56,6 +57,11 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>, peer: Peer, headers: He
     }
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], (api.metrics)()).into_response())
+}
+
+/// `GET /grafana.json`: a dashboard that shows the metrics. It says nothing about this node.
+pub(super) async fn grafana() -> ([(header::HeaderName, &'static str); 1], &'static str) {
+    ([(header::CONTENT_TYPE, "application/json")], exposition::GRAFANA)
 }
 
 /// `GET /accounts/local`.

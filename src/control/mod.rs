@@ -107,6 +107,7 @@ pub fn operations(api: Arc<Api>) -> Router {
         .route("/client/v4/memberships", get(account::memberships))
         .route("/client/v4/openapi.json", get(description::openapi))
         .route("/metrics", get(account::metrics))
+        .route("/grafana.json", get(account::grafana))
         .route("/tails/{tail}", get(tails::follow))
         .method_not_allowed_fallback(door::unknown_method);
     guarded.merge(open).with_state(api)

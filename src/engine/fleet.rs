@@ -270,6 +270,12 @@ impl Fleet {
         }
     }
 
+    /// The version, if it is ready.
+    #[must_use]
+    pub fn if_ready(&self, version: VersionId) -> Option<Arc<VersionEngine>> {
+        self.ready.load().get(&version).and_then(|slot| slot.get()).cloned()
+    }
+
     /// How many versions are ready.
     #[must_use]
     pub fn len(&self) -> usize {

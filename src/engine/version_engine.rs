@@ -66,7 +66,8 @@ pub struct VersionEngine {
     /// Whether its guests compute for long, and where they do.
     pub(super) heavy: Arc<Heavy>,
     permits: Arc<Semaphore>,
-    /// Instances that this version may still have.
+    /// Instances that this version may have, and may still have.
+    share_max: usize,
     share: Arc<Semaphore>,
     /// Requests that wait for one of the two.
     waiting: AtomicUsize,
@@ -91,6 +92,7 @@ impl VersionEngine {
             (Isolation::Reuse, _) | (Isolation::ByGuest, GuestKind::Wasi03) => Reuse::Always,
             (Isolation::Fresh, _) | (Isolation::ByGuest, GuestKind::Wasi02) => Reuse::Never,
         };
+        let share_max = limits::version_instances_max(engines.settings.instances);
         Self {
             version,
             linked,
@@ -102,7 +104,8 @@ impl VersionEngine {
             metrics,
             heavy: engines.heavy.version(),
             permits: Arc::new(Semaphore::new(VERSION_PERMITS)),
-            share: Arc::new(Semaphore::new(limits::version_instances_max(engines.settings.instances))),
+            share_max,
+            share: Arc::new(Semaphore::new(share_max)),
             waiting: AtomicUsize::new(0),
             idle: Mutex::default(),
             lanes: Lanes::default(),
@@ -139,6 +142,7 @@ impl VersionEngine {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
         }
+        self.metrics.waits();
         wait_for(&self.permits, &self.waiting).await
     }
 
@@ -146,11 +150,17 @@ impl VersionEngine {
     pub(super) async fn place(&self, kit: &Kit) -> Result<Place, Failure> {
         let share = match Arc::clone(&self.share).try_acquire_owned() {
             Ok(share) => share,
-            Err(_) => wait_for(&self.share, &self.waiting).await?,
+            Err(_) => {
+                self.metrics.waits();
+                wait_for(&self.share, &self.waiting).await?
+            }
         };
         let slot = match Arc::clone(&kit.slots).try_acquire_owned() {
             Ok(slot) => slot,
-            Err(_) => wait_for(&kit.slots, &kit.waiting).await?,
+            Err(_) => {
+                self.metrics.waits();
+                wait_for(&kit.slots, &kit.waiting).await?
+            }
         };
         Ok(Place { _share: share, _slot: slot })
     }
@@ -168,6 +178,18 @@ impl VersionEngine {
         let mut store = Store::new(&kit.engine, state);
         metered::arm(&mut store, self.limits().cpu);
         store
+    }
+
+    /// Instances that live now, whether they are busy or not. Those of objects are not among them.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.share_max.saturating_sub(self.share.available_permits())
+    }
+
+    /// Requests that wait for a permit, or for this version's share of the instances.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Whether idle instances should make room for others.

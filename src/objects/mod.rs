@@ -51,6 +51,7 @@ use crate::host::object::{Address, Reset};
 use crate::host::ports::{Callers, ObjectError, ObjectTarget};
 use crate::objects::alarms::Wake;
 use crate::objects::home::{Cell, Home};
+use crate::observe::exposition::Exposition;
 use crate::store::Store;
 
 /// What an operator may choose.
@@ -268,36 +269,23 @@ impl Objects {
         Arc::clone(counts.entry(worker.clone()).or_default())
     }
 
-    /// What happened to the objects of all workers since the node started, as metrics in Prometheus' text form.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        use std::fmt::Write as _;
+    /// Writes what happened to the objects of all workers since the node started.
+    pub fn expose(&self, text: &mut Exposition) {
         let counts: Vec<(WorkerName, Arc<Counts>)> = {
             let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             counts.iter().map(|(worker, counts)| (worker.clone(), Arc::clone(counts))).collect()
         };
-        let mut text = format!(
-            "# HELP sluice_objects_live Durable Objects in memory.\n# TYPE sluice_objects_live gauge\nsluice_objects_live {}\n",
-            self.live()
-        );
-        let started = ("sluice_object_starts_total", "Durable Objects that came to memory.");
-        let resets = ("sluice_object_resets_total", "Durable Objects that were reset, by why.");
-        // Writing to a text never fails.
-        let head = |text: &mut String, (name, help): (&str, &str)| {
-            let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n");
-        };
-        head(&mut text, started);
+        text.single("sluice_objects_live", self.live());
+        let mut family = text.family("sluice_object_starts_total");
         for (worker, counts) in &counts {
-            let _ = writeln!(text, "{}{{worker=\"{worker}\"}} {}", started.0, counts.started.load(Ordering::Relaxed));
+            family.value(&[worker.as_str()], counts.started.load(Ordering::Relaxed));
         }
-        head(&mut text, resets);
+        let mut family = text.family("sluice_object_resets_total");
         for (worker, counts) in &counts {
             for (why, count) in [("reassigned", &counts.reassigned), ("failed", &counts.failed)] {
-                let count = count.load(Ordering::Relaxed);
-                let _ = writeln!(text, "{}{{worker=\"{worker}\",why=\"{why}\"}} {count}", resets.0);
+                family.value(&[worker.as_str(), why], count.load(Ordering::Relaxed));
             }
         }
-        text
     }
 
     /// Objects in memory, or about to be.

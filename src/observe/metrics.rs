@@ -1,11 +1,10 @@
-//! Every metric: name, labels, unit, meaning. Counters are plain atomics, kept by whoever runs a version, so that a request
-//! finds them without a look-up; [`Metrics::render`] prints them in the Prometheus text format.
+//! What is counted of each version. Counters are plain atomics, kept by whoever runs a version, so that a request finds them
+//! without a look-up; [`exposition`](super::exposition) says what each means to Prometheus.
 //!
 //! Labels are bounded: a version has its own series while it is among the newest [`SERIES_MAX`] that served a request; later
 //! ones share the series `version="other"`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,13 +13,10 @@ use crate::domain::distribution::{BUCKETS, Distribution, bucket_of};
 use crate::domain::id::{VersionId, WorkerName};
 use crate::domain::measures::{Counts, Measures};
 use crate::domain::outcome::Outcome;
+use crate::observe::exposition::Exposition;
 
 /// Versions with series of their own: what a small Prometheus still likes.
 pub const SERIES_MAX: usize = 1000;
-
-/// Upper bounds of the histograms' buckets as Prometheus sees them, in microseconds; the last bucket has none.
-const BOUNDS_US: [u64; 14] =
-    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];
 
 /// The counters of one version.
 #[derive(Debug, Default)]
@@ -36,6 +32,8 @@ pub struct VersionMetrics {
     subrequests: AtomicU64,
     /// Requests that an instance served after its first.
     reused: AtomicU64,
+    /// Requests that waited for a permit or for room.
+    waits: AtomicU64,
     /// The most linear memory that an instance had at the end of a request.
     memory_bytes_max: AtomicU64,
 }
@@ -110,65 +108,48 @@ impl Metrics {
         versions.iter().map(|(series, counters)| (series.clone(), Arc::clone(counters))).collect()
     }
 
-    /// Everything in the Prometheus text format. `gauges` are names, helps and values that others keep.
-    #[must_use]
-    pub fn render(&self, gauges: &[(&str, &str, u64)]) -> String {
-        let versions: Vec<_> = self.all().into_iter().map(|(series, counters)| (label(&series), counters)).collect();
-        let mut out = String::new();
-        head(&mut out, "sluice_requests_total", "counter", "Requests by outcome.");
-        for (label, metrics) in &versions {
-            for (outcome, count) in Outcome::ALL.iter().zip(&metrics.outcomes) {
-                line(
-                    &mut out,
-                    "sluice_requests_total",
-                    &format!("{label},outcome=\"{}\"", outcome.as_str()),
-                    load(count),
-                );
+    /// Writes all of it as Prometheus reads it.
+    pub fn expose(&self, text: &mut Exposition) {
+        let versions: Vec<_> = self.all().into_iter().map(|(series, counters)| (labels(&series), counters)).collect();
+        let versions: Vec<_> =
+            versions.iter().map(|((worker, version), counters)| ([&**worker, version], counters)).collect();
+        let mut family = text.family("sluice_requests_total");
+        for ([worker, version], counters) in &versions {
+            for (outcome, count) in Outcome::ALL.iter().zip(&counters.outcomes) {
+                family.value(&[worker, version, outcome.as_str()], load(count));
             }
         }
-        head(&mut out, "sluice_responses_total", "counter", "Responses by class of status.");
-        for (label, metrics) in &versions {
-            for (class, count) in metrics.classes.iter().enumerate().skip(1) {
-                line(&mut out, "sluice_responses_total", &format!("{label},class=\"{class}xx\""), load(count));
+        let mut family = text.family("sluice_responses_total");
+        for ([worker, version], counters) in &versions {
+            for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&counters.classes[1..]) {
+                family.value(&[worker, version, class], load(count));
             }
         }
-        for (name, help, pick) in HISTOGRAMS {
-            head(&mut out, name, "histogram", help);
-            for (label, metrics) in &versions {
-                pick(metrics).render(&mut out, name, label);
+        for (name, pick) in HISTOGRAMS {
+            let mut family = text.family(name);
+            for (labels, counters) in &versions {
+                let histogram = pick(counters);
+                family.distribution(labels, &histogram.distribution(), Duration::from_nanos(load(&histogram.sum_ns)));
             }
         }
-        for (name, help, pick) in COUNTERS {
-            head(&mut out, name, "counter", help);
-            for (label, metrics) in &versions {
-                line(&mut out, name, label, load(pick(metrics)));
-            }
+        for (name, pick) in NUMBERS {
+            let mut family = text.family(name);
+            versions.iter().for_each(|(labels, counters)| family.value(labels, load(pick(counters))));
         }
-        let node = [
-            ("sluice_unrouted_total", "Requests whose host matched no worker.", &self.unrouted),
-            ("sluice_undeployed_total", "Requests to workers without a deployment.", &self.undeployed),
-            ("sluice_connections_total", "Connections accepted by the data listener.", &self.connections),
-        ];
-        for (name, help, value) in node {
-            head(&mut out, name, "counter", help);
-            line(&mut out, name, "", load(value));
-        }
-        for (name, help, value) in gauges {
-            head(&mut out, name, "gauge", help);
-            line(&mut out, name, "", *value);
-        }
-        out
+        text.single("sluice_unrouted_total", load(&self.unrouted));
+        text.single("sluice_undeployed_total", load(&self.undeployed));
+        text.single("sluice_connections_total", load(&self.connections));
     }
 }
 
 type Pick<T> = fn(&VersionMetrics) -> &T;
-const HISTOGRAMS: [(&str, &str, Pick<Histogram>); 2] = [
-    ("sluice_request_seconds", "Wall time of requests, to the end of the response's body.", |m| &m.wall),
-    ("sluice_request_cpu_seconds", "CPU time that guests used for requests.", |m| &m.cpu),
-];
-const COUNTERS: [(&str, &str, Pick<AtomicU64>); 2] = [
-    ("sluice_subrequests_total", "Outgoing requests of guests.", |m| &m.subrequests),
-    ("sluice_instance_reuses_total", "Requests served by an instance that had served before.", |m| &m.reused),
+const HISTOGRAMS: [(&str, Pick<Histogram>); 2] =
+    [("sluice_request_seconds", |m| &m.wall), ("sluice_request_cpu_seconds", |m| &m.cpu)];
+const NUMBERS: [(&str, Pick<AtomicU64>); 4] = [
+    ("sluice_request_memory_bytes_max", |m| &m.memory_bytes_max),
+    ("sluice_subrequests_total", |m| &m.subrequests),
+    ("sluice_instance_reuses_total", |m| &m.reused),
+    ("sluice_instance_waits_total", |m| &m.waits),
 ];
 
 impl VersionMetrics {
@@ -193,6 +174,11 @@ impl VersionMetrics {
     #[must_use]
     pub fn memory_bytes_max(&self) -> u64 {
         load(&self.memory_bytes_max)
+    }
+
+    /// A request has to wait before it is run.
+    pub fn waits(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Adds one request.
@@ -236,49 +222,26 @@ impl Histogram {
     fn distribution(&self) -> Distribution {
         Distribution::from_counts(self.buckets.iter().map(load))
     }
-
-    fn render(&self, out: &mut String, name: &str, label: &str) {
-        let distribution = self.distribution();
-        for us in BOUNDS_US {
-            let count = distribution.at_most(Duration::from_micros(us));
-            line(out, &format!("{name}_bucket"), &format!("{label},le=\"{}\"", seconds(us * 1000)), count);
-        }
-        let count = distribution.count();
-        line(out, &format!("{name}_bucket"), &format!("{label},le=\"+Inf\""), count);
-        let _ = writeln!(out, "{name}_sum{{{label}}} {}", seconds(load(&self.sum_ns)));
-        line(out, &format!("{name}_count"), label, count);
-    }
 }
 
 fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-fn seconds(ns: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a metric, for people")]
-    let seconds = ns as f64 / 1e9;
-    seconds.to_string()
-}
-
-/// Names and ids have no character that the format would need escaped.
-fn label((worker, version): &Series) -> String {
-    match version {
-        Some(version) => format!("worker=\"{worker}\",version=\"{version}\""),
-        None => format!("worker=\"{worker}\",version=\"other\""),
-    }
-}
-
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-fn line(out: &mut String, name: &str, label: &str, value: u64) {
-    let _ = if label.is_empty() { writeln!(out, "{name} {value}") } else { writeln!(out, "{name}{{{label}}} {value}") };
+/// The values of the labels `worker` and `version`.
+fn labels((worker, version): &Series) -> (String, String) {
+    (worker.to_string(), version.map_or_else(|| "other".to_owned(), |version| version.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn exposed(metrics: &Metrics) -> String {
+        let mut text = Exposition::default();
+        metrics.expose(&mut text);
+        text.finish()
+    }
 
     #[test]
     fn series_are_bounded() {
@@ -288,11 +251,11 @@ mod tests {
             metrics.of(&worker, VersionId::from_random(n.to_be_bytes()));
         }
         assert_eq!(metrics.versions.lock().unwrap().len(), SERIES_MAX + 1);
-        assert!(metrics.render(&[]).contains("version=\"other\""));
+        assert!(exposed(&metrics).contains("version=\"other\""));
     }
 
     #[test]
-    fn buckets_are_cumulative() {
+    fn what_is_counted_is_exposed() {
         let metrics = Metrics::default();
         let version = metrics.of(&"w".parse().unwrap(), VersionId::from_random([1; 16]));
         for ms in [1, 2, 700] {
@@ -311,12 +274,16 @@ mod tests {
         assert_eq!((measures.requests, measures.errors, measures.wall.count()), (3, 0, 3));
         assert_eq!(version.counts(), Counts { requests: 3, errors: 0 });
         assert_eq!(version.memory_bytes_max(), 700_000);
-        let text = metrics.render(&[("sluice_x", "X.", 3)]);
-        assert!(text.contains("le=\"0.001\"} 1\n"), "{text}");
-        assert!(text.contains("le=\"0.0025\"} 2\n"));
-        assert!(text.contains("le=\"+Inf\"} 3\n"));
-        assert!(text.contains("outcome=\"ok\"} 3\n"));
-        assert!(text.contains("class=\"2xx\"} 3\n"));
-        assert!(text.contains("sluice_x 3\n"));
+        version.waits();
+        let text = exposed(&metrics);
+        for line in [
+            "outcome=\"ok\"} 3\n",
+            "class=\"2xx\"} 3\n",
+            "le=\"0.0025\"} 2\n",
+            "sluice_request_seconds_sum{worker=\"w\",version=\"01010101-0101-4101-8101-010101010101\"} 0.703\n",
+            "sluice_instance_waits_total{worker=\"w\",version=\"01010101-0101-4101-8101-010101010101\"} 1\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! The record always exists; making it a line is what costs, and is done for failures, for guests that print, and for every
 //! request only where the operator asks for it (`--request-log`) or somebody watches ([`tail`]). Knows the domain's words, not how a worker is hosted.
 
+pub mod exposition;
 pub mod history;
 mod log_line;
 pub mod metrics;

@@ -72,7 +72,7 @@ pub use commit::{COMMIT_BYTES_MAX, Check, Expect, KEY_BYTES_MAX, Revision, VALUE
 pub use error::{Cause, CommitError, Error};
 pub use key::{Family, Key, Malformed, Parts, Range};
 pub use memory::MemoryStore;
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteStore, Syncs};
 
 /// A boxed future, which is what lets [`Store`] and [`Snapshot`] be used as trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

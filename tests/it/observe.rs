@@ -158,7 +158,7 @@ fn floods_of_output_at_once_stay_bounded() {
     assert!(grown < 80, "the node grew by {grown} MiB");
     let records = until("all records", || Some(node.records()).filter(|records| records.len() == 17));
     assert!(records.iter().all(|record| record.0["lines_truncated"] == true));
-    assert_eq!(node.metric("sluice_request_log_dropped "), Some(0.0));
+    assert_eq!(node.metric("sluice_request_log_dropped_total "), Some(0.0));
 }
 
 #[test]
@@ -181,4 +181,34 @@ fn the_request_log_goes_to_standard_output_if_asked() {
     let line = until("a line", || node.output.lock().unwrap().try_recv().ok());
     let record = Record(serde_json::from_str(&line).unwrap());
     assert_eq!((record.text("worker"), record.text("path"), record.end().as_str()), ("hello", "/there", "ok/"));
+}
+
+/// What Prometheus reads: every metric of the table, once, with numbers that follow what happened.
+#[test]
+fn every_metric_of_the_table_is_exposed() {
+    let node = Node::start();
+    node.deploy_module("hello", &example("hello"), Upload::default());
+    assert_eq!(node.get("hello", "/").status, 200);
+    assert_eq!(node.get("nobody", "/").status, 404);
+    let text = until("both are counted", || {
+        let text = crate::harness::http::request(node.control, "GET", "/metrics", &[], b"").text();
+        (text.contains("sluice_unrouted_total 1\n") && text.contains("outcome=\"ok\"} 1\n")).then_some(text)
+    });
+    for metric in sluicegate::observe::exposition::TABLE {
+        let head = format!("# HELP {0} {1}\n# TYPE {0} {2}\n", metric.name, metric.help, metric.kind);
+        assert_eq!(text.matches(&head).count(), 1, "{head} in {text}");
+    }
+    let all = series(&text);
+    let value = |start: &str| {
+        let found = all.iter().find(|(id, _)| id.starts_with(start));
+        *found.unwrap_or_else(|| panic!("{start} in {text}")).1
+    };
+    assert_eq!(value("sluice_deployment_share{worker=\"hello\""), 1.0);
+    assert_eq!(value("sluice_version_info{worker=\"hello\""), 1.0);
+    assert!(value("sluice_store_commits_total") >= 1.0);
+    assert!(value("sluice_store_sync_seconds_count") >= 1.0 && value("sluice_store_sync_seconds_sum") > 0.0);
+    assert!(value("sluice_request_memory_bytes_max") > 0.0);
+    assert!(value("sluice_start_time_seconds") > 1e9);
+    let grafana = crate::harness::http::request(node.control, "GET", "/grafana.json", &[], b"");
+    assert!(grafana.status == 200 && grafana.text().contains("sluice_deployment_share"));
 }

@@ -14,6 +14,7 @@ mod fate;
 mod file;
 mod readers;
 mod rows;
+mod syncs;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -22,9 +23,11 @@ use std::{path::Path, sync::Arc};
 
 use tokio::sync::watch;
 
+pub use self::syncs::Syncs;
 use self::{
     file::Folder,
     readers::{Readers, View},
+    syncs::Counting,
     writer::{Seal, Writer},
 };
 use super::{BoxFuture, Check, CommitError, Entry, Error, Key, Order, Range, Revision, Snapshot, Store, Write};
@@ -35,6 +38,7 @@ pub struct SqliteStore {
     readers: Arc<Readers>,
     writer: Writer,
     revisions: watch::Receiver<Revision>,
+    syncs: Arc<Counting>,
 }
 
 impl SqliteStore {
@@ -51,8 +55,15 @@ impl SqliteStore {
             .map_err(|cause| fate::explain("read the revision", folder.database(), cause))?;
         let (sender, revisions) = watch::channel(revision);
         let readers = Arc::new(Readers::new(Arc::clone(&folder)));
-        let writer = Writer::spawn(folder, connection, sender, seal)?;
-        Ok(Self { readers, writer, revisions })
+        let syncs = Arc::<Counting>::default();
+        let writer = Writer::spawn(folder, connection, sender, seal, Arc::clone(&syncs))?;
+        Ok(Self { readers, writer, revisions, syncs })
+    }
+
+    /// What commits have cost since the store was opened.
+    #[must_use]
+    pub fn syncs(&self) -> Syncs {
+        self.syncs.so_far()
     }
 
     /// Finishes the commits that wait, moves the log into the database, and gives the folder back. What comes later is

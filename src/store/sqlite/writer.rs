@@ -17,7 +17,9 @@ use super::{
     fate::{Fate, Phase, Rollback, explain, fate, is_broken_disk},
     file::Folder,
     rows,
+    syncs::Counting,
 };
+use crate::clock;
 use crate::store::{Cause, Check, CommitError, Error, Key, Revision, Write, commit};
 
 /// Commits that may wait. Who comes later waits to be let in, which is how a slow disk is felt upstairs.
@@ -68,6 +70,7 @@ struct Desk {
     /// Of the last group that was sealed.
     revision: Revision,
     seal: Seal,
+    syncs: Arc<Counting>,
     /// Why no commit is taken any more.
     poison: Option<Cause>,
     /// The length of the log, in frames, when a checkpoint was last tried.
@@ -99,10 +102,11 @@ impl Writer {
         connection: Connection,
         revisions: watch::Sender<Revision>,
         seal: Seal,
+        syncs: Arc<Counting>,
     ) -> Result<Self, Error> {
         let path = folder.database().to_owned();
         let revision = *revisions.borrow();
-        let desk = Desk { folder, connection, revisions, revision, seal, poison: None, log_frames: 0 };
+        let desk = Desk { folder, connection, revisions, revision, seal, syncs, poison: None, log_frames: 0 };
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let thread = thread::Builder::new()
             .name("sluice-store".into())
@@ -230,7 +234,12 @@ impl Desk {
 
     fn commit(&mut self, group: &[Job]) -> Result<Applied, Failed> {
         let applied = self.apply(group).map_err(|cause| self.undo(Phase::Statement, cause))?;
+        let began = clock::monotonic();
         (self.seal)(&self.connection).map_err(|cause| self.undo(Phase::Seal, cause))?;
+        if applied.revision > self.revision {
+            let commits = applied.revision.get() - self.revision.get();
+            self.syncs.add(commits, clock::monotonic().duration_since(began));
+        }
         Ok(applied)
     }
 

@@ -1,0 +1,275 @@
+//! The metrics of a node as Prometheus reads them. [`TABLE`] says of each its name, kind, labels, unit and meaning: the help texts
+//! come from it, and so does the table in the README (a test compares them).
+
+use std::fmt::{Display, Write as _};
+use std::time::Duration;
+
+use crate::domain::distribution::Distribution;
+
+/// Upper bounds of the histograms' buckets, in microseconds; the last bucket has none.
+const BOUNDS_US: [u64; 14] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];
+
+/// How a metric's number moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows, from the start of the node on.
+    Counter,
+    /// It is what is there now.
+    Gauge,
+    /// Durations in seconds, counted in buckets.
+    Histogram,
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The names of its labels, in their order.
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+const fn metric(name: &'static str, kind: Kind, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind, labels, help }
+}
+
+const OF_VERSION: &[&str] = &["worker", "version"];
+
+/// Every metric that a node has.
+pub const TABLE: [Metric; 24] = {
+    use Kind::{Counter, Gauge, Histogram};
+    [
+        metric(
+            "sluice_requests_total",
+            Counter,
+            &["worker", "version", "outcome"],
+            "Requests that have ended, by outcome.",
+        ),
+        metric("sluice_responses_total", Counter, &["worker", "version", "class"], "Responses by class of status."),
+        metric(
+            "sluice_request_seconds",
+            Histogram,
+            OF_VERSION,
+            "Wall time of requests, to the end of the response's body.",
+        ),
+        metric("sluice_request_cpu_seconds", Histogram, OF_VERSION, "CPU time that guests used for requests."),
+        metric(
+            "sluice_request_memory_bytes_max",
+            Gauge,
+            OF_VERSION,
+            "The most linear memory that an instance had at the end of a request, since the node started.",
+        ),
+        metric("sluice_subrequests_total", Counter, OF_VERSION, "Outgoing requests of guests."),
+        metric(
+            "sluice_instance_reuses_total",
+            Counter,
+            OF_VERSION,
+            "Requests served by an instance that had served before.",
+        ),
+        metric("sluice_instances", Gauge, OF_VERSION, "Instances that live now, objects not counted."),
+        metric(
+            "sluice_instance_waits_total",
+            Counter,
+            OF_VERSION,
+            "Requests that had to wait for a permit or for room for an instance.",
+        ),
+        metric("sluice_instances_waiting", Gauge, OF_VERSION, "Requests that wait for one of these now."),
+        metric("sluice_objects_live", Gauge, &[], "Durable Objects in memory."),
+        metric("sluice_object_starts_total", Counter, &["worker"], "Durable Objects that came to memory."),
+        metric("sluice_object_resets_total", Counter, &["worker", "why"], "Durable Objects that were reset, by why."),
+        metric("sluice_store_commits_total", Counter, &[], "Commits that the store has answered."),
+        metric(
+            "sluice_store_sync_seconds",
+            Histogram,
+            &[],
+            "How long the disk took to make a group of commits durable.",
+        ),
+        metric("sluice_unrouted_total", Counter, &[], "Requests whose host matched no worker."),
+        metric("sluice_undeployed_total", Counter, &[], "Requests to workers without a deployment."),
+        metric("sluice_connections_total", Counter, &[], "Connections accepted by the data listener."),
+        metric("sluice_workers", Gauge, &[], "Workers on this node."),
+        metric("sluice_versions_ready", Gauge, &[], "Versions that are ready to run."),
+        metric(
+            "sluice_deployment_share",
+            Gauge,
+            OF_VERSION,
+            "The share of the traffic that the active deployment gives a version, from 0 to 1.",
+        ),
+        metric(
+            "sluice_version_info",
+            Gauge,
+            &["worker", "version", "number", "tag"],
+            "Always 1: the number and the tag of a version that is live.",
+        ),
+        metric("sluice_request_log_dropped_total", Counter, &[], "Lines of the request log that were dropped."),
+        metric("sluice_start_time_seconds", Gauge, &[], "When the node started, in seconds of Unix time."),
+    ]
+};
+
+/// A dashboard for Grafana that shows them, to be imported there.
+pub const GRAFANA: &str = include_str!("grafana.json");
+
+/// The text as it is written.
+#[derive(Debug, Default)]
+pub struct Exposition(String);
+
+/// The lines of one metric.
+pub struct Family<'a> {
+    text: &'a mut String,
+    metric: &'static Metric,
+}
+
+impl Exposition {
+    /// Begins a metric of the [`TABLE`].
+    ///
+    /// # Panics
+    /// If the table has no such metric.
+    pub fn family(&mut self, name: &str) -> Family<'_> {
+        let metric = TABLE.iter().find(|metric| metric.name == name).expect("every metric is in the table");
+        // Writing to a text never fails, here and below.
+        let _ = writeln!(self.0, "# HELP {name} {}\n# TYPE {name} {}", metric.help, metric.kind);
+        Family { text: &mut self.0, metric }
+    }
+
+    /// A metric without labels.
+    pub fn single(&mut self, name: &str, value: impl Display) {
+        self.family(name).value(&[], value);
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.0
+    }
+}
+
+impl Family<'_> {
+    /// One line, with a value for each label of the metric.
+    pub fn value(&mut self, labels: &[&str], value: impl Display) {
+        self.line("", labels, None, value);
+    }
+
+    /// The lines of one distribution, whose durations were `sum` together.
+    pub fn distribution(&mut self, labels: &[&str], distribution: &Distribution, sum: Duration) {
+        for us in BOUNDS_US {
+            let bound = Duration::from_micros(us);
+            self.line("_bucket", labels, Some(&bound.as_secs_f64().to_string()), distribution.at_most(bound));
+        }
+        let count = distribution.count();
+        self.line("_bucket", labels, Some("+Inf"), count);
+        self.line("_sum", labels, None, sum.as_secs_f64());
+        self.line("_count", labels, None, count);
+    }
+
+    fn line(&mut self, suffix: &str, labels: &[&str], bound: Option<&str>, value: impl Display) {
+        debug_assert_eq!(labels.len(), self.metric.labels.len(), "{}", self.metric.name);
+        let named = self.metric.labels.iter().copied().zip(labels.iter().copied());
+        let _ = write!(self.text, "{}{suffix}", self.metric.name);
+        for (place, (label, value)) in named.chain(bound.map(|bound| ("le", bound))).enumerate() {
+            let _ = write!(self.text, "{}{label}=\"{}\"", if place == 0 { '{' } else { ',' }, Escaped(value));
+        }
+        let end = if labels.is_empty() && bound.is_none() { "" } else { "}" };
+        let _ = writeln!(self.text, "{end} {value}");
+    }
+}
+
+/// A label's value: tags are what a user typed.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '\\' | '"' => write!(f, "\\{character}")?,
+                '\n' => f.write_str("\\n")?,
+                _ => f.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table as the README has it.
+    fn as_markdown() -> String {
+        let mut text = "| metric | kind | labels | |\n|---|---|---|---|\n".to_owned();
+        for metric in &TABLE {
+            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            let _ = writeln!(text, "| `{}` | {} | {} | {} |", metric.name, metric.kind, labels.join(" "), metric.help);
+        }
+        text
+    }
+
+    #[test]
+    fn the_readme_has_the_table() {
+        let table = as_markdown();
+        assert!(include_str!("../../README.md").contains(&table), "README.md needs this table:\n{table}");
+    }
+
+    #[test]
+    fn the_grafana_dashboard_asks_only_for_what_there_is() {
+        let dashboard: serde_json::Value = serde_json::from_str(GRAFANA).unwrap();
+        let mut asked = std::collections::BTreeSet::new();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                let query = target["expr"].as_str().unwrap();
+                let words = query.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+                asked.extend(words.filter(|word| word.starts_with("sluice_")).map(str::to_owned));
+            }
+        }
+        assert!(asked.len() > 10, "{asked:?}");
+        for name in asked {
+            let histogram = name.strip_suffix("_bucket").unwrap_or(&name);
+            assert!(TABLE.iter().any(|metric| metric.name == name || metric.name == histogram), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_say_kind_and_unit() {
+        for metric in &TABLE {
+            assert!(metric.name.starts_with("sluice_"), "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert!(metric.kind != Kind::Histogram || metric.name.ends_with("_seconds"), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+            assert_eq!(TABLE.iter().filter(|other| other.name == metric.name).count(), 1);
+        }
+    }
+
+    #[test]
+    fn buckets_are_cumulative_and_labels_escaped() {
+        let mut text = Exposition::default();
+        let mut distribution = Distribution::default();
+        [1, 2, 700].iter().for_each(|ms| distribution.add(Duration::from_millis(*ms)));
+        text.family("sluice_request_seconds").distribution(&["w", "v"], &distribution, Duration::from_millis(703));
+        text.family("sluice_version_info").value(&["w", "v", "1", "a\"b\\c\nd"], 1);
+        text.single("sluice_workers", 3);
+        let text = text.finish();
+        for line in [
+            "# TYPE sluice_request_seconds histogram\n",
+            "sluice_request_seconds_bucket{worker=\"w\",version=\"v\",le=\"0.001\"} 1\n",
+            "le=\"0.0025\"} 2\n",
+            "le=\"+Inf\"} 3\n",
+            "sluice_request_seconds_sum{worker=\"w\",version=\"v\"} 0.703\n",
+            "sluice_request_seconds_count{worker=\"w\",version=\"v\"} 3\n",
+            "tag=\"a\\\"b\\\\c\\nd\"} 1\n",
+            "\nsluice_workers 3\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}
