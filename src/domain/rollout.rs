@@ -255,6 +255,12 @@ impl Rollout {
         self.live.last().map_or(Share::from_slots(0), |live| live.share)
     }
 
+    /// The newest deployment that it made.
+    #[must_use]
+    pub fn last_deployment(&self) -> Option<DeploymentId> {
+        self.events.iter().rev().find_map(|event| event.deployment)
+    }
+
     /// The step after the live one.
     #[must_use]
     pub fn next_share(&self) -> Option<Share> {

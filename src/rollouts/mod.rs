@@ -458,7 +458,7 @@ impl Rollouts {
         let Ok(stored) = record::decode(&entry) else { return };
         let known = all.get_mut(worker);
         match known {
-            Some(tracked) if tracked.stored.rollout.live == stored.rollout.live => {}
+            Some(tracked) if tracked.stored.rollout.last_deployment() == stored.rollout.last_deployment() => {}
             Some(tracked) => {
                 tracked.stored = stored;
                 tracked.open = None;

@@ -11,6 +11,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::version::{Annotations, Source, Trigger};
 use crate::observe::metrics::Sample;
 use crate::store::MemoryStore;
+use crate::store::fault::{Fault, FaultStore};
 
 struct Node {
     store: Arc<dyn Store>,
@@ -57,7 +58,11 @@ fn ada() -> Provenance {
 
 impl Node {
     async fn new() -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        Self::over(Arc::new(MemoryStore::new())).await
+    }
+
+    /// One whose store takes two commits to have both versions.
+    async fn over(store: Arc<dyn Store>) -> Self {
         let (clock, dir) = (Arc::new(ManualClock::at(1_700_000_000_000)), tempfile::tempdir().unwrap());
         let catalog = catalog(&store, dir.path(), &clock).await;
         let worker: WorkerName = "w".parse().unwrap();
@@ -273,6 +278,57 @@ async fn a_worker_that_is_deleted_takes_its_rollout_along() {
     assert!(!node.rollouts.tick().await);
     let gone = node.rollouts.status(&node.worker).await.unwrap_err();
     assert!(matches!(gone, Error::Catalog(catalog::Error::WorkerUnknown { .. })), "{gone}");
+}
+
+#[tokio::test]
+async fn a_deployment_that_fails_is_tried_again_and_it_is_said_why() {
+    let store = FaultStore::new(Arc::new(MemoryStore::new()), |nth| [4, 5].contains(&nth).then_some(Fault::Refuse));
+    let node = Node::over(Arc::new(store)).await;
+    node.start(&[10.0, 100.0]).await.unwrap();
+    node.serve(60, 60, 0);
+    for _ in 0..2 {
+        let status = node.tick_after(1).await;
+        assert_eq!((status.rollout.state, node.active().0), (State::Running, 10.0));
+        assert!(status.trouble.as_ref().is_some_and(|why| why.contains("injected fault")), "{:?}", status.trouble);
+    }
+    let status = node.tick_after(1).await;
+    assert_eq!((status.rollout.state, node.active().0, status.trouble), (State::Failed, 0.0, None));
+}
+
+#[tokio::test]
+async fn a_deployment_whose_answer_was_lost_is_one_of_the_rollouts_own() {
+    for lost in [3, 4] {
+        let store = FaultStore::at(Arc::new(MemoryStore::new()), lost, Fault::LoseAnswer);
+        let node = Node::over(Arc::new(store)).await;
+        assert_eq!(node.start(&[10.0, 100.0]).await.is_err(), lost == 3);
+        let state = node.rollouts.status(&node.worker).await.unwrap().rollout.state;
+        assert_eq!((state, node.active().0), (State::Running, 10.0));
+        node.serve(60, 60, 0);
+        let status = node.tick_after(1).await;
+        let status = if status.trouble.is_some() { node.tick_after(1).await } else { status };
+        // Not superseded by what it did itself.
+        assert_eq!(
+            (status.rollout.state, node.active().0),
+            (State::Failed, 0.0),
+            "{lost}: {:?}",
+            status.rollout.events
+        );
+    }
+}
+
+#[tokio::test]
+async fn in_a_long_step_evidence_is_counted_anew_when_it_is_complete() {
+    let node = Node::new().await;
+    let plan = Plan::new(&[10.0, 100.0], Duration::from_secs(3600), vec!["error_rate<10%".parse().unwrap()]).unwrap();
+    let wish = NewRollout { to: node.new, plan, provenance: ada(), force: Force::No };
+    node.rollouts.start(&node.worker, wish).await.unwrap();
+    node.serve(10_000, 0, 0);
+    assert_eq!(node.tick_after(299).await.rollout.windows, 1);
+    let status = node.tick_after(1).await;
+    assert_eq!((status.rollout.windows, status.window.unwrap().1.new.requests), (2, 0));
+    // Ten thousand good requests do not outvote what is wrong now.
+    node.serve(60, 60, 0);
+    assert_eq!(node.tick_after(1).await.rollout.state, State::Failed);
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use super::versions;
 
 /// How often a rollout that is watched is asked for.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often it is said how it stands, in looks, while nothing but the numbers changes.
+const QUIET_MAX: u32 = 10;
 
 /// `sluice rollout …`.
 pub async fn run(command: RolloutCommand, common: &Common) -> anyhow::Result<()> {
@@ -109,7 +111,7 @@ fn hours(text: &str) -> Option<Duration> {
 /// Follows it to its end, which is what the exit code tells.
 async fn watch(api: &Api, worker: &str, first: Rollout, format: Format) -> anyhow::Result<()> {
     let mut rollout = first;
-    let (mut told, mut last) = (0, String::new());
+    let (mut told, mut last, mut quiet) = (0, String::new(), 0);
     loop {
         match format {
             Format::Json => {
@@ -127,11 +129,12 @@ async fn watch(api: &Api, worker: &str, first: Rollout, format: Format) -> anyho
                     }
                 }
                 told = rollout.events.len();
-                let line = progress(&rollout);
-                if line != last && !is_over(&rollout) {
-                    render::note(&line);
+                let findings = progress(&rollout, finding);
+                quiet += 1;
+                if !is_over(&rollout) && (findings != last || quiet >= QUIET_MAX) {
+                    render::note(progress(&rollout, lacking));
+                    (last, quiet) = (findings, 0);
                 }
-                last = line;
             }
         }
         if is_over(&rollout) {
@@ -165,9 +168,8 @@ fn ended(state: &str) -> &'static str {
 }
 
 /// One line on how it stands.
-fn progress(rollout: &Rollout) -> String {
-    let guards: Vec<String> =
-        rollout.guards.iter().map(|guard| format!("{} {}", guard.guard, finding(guard))).collect();
+fn progress(rollout: &Rollout, tell: fn(&RolloutGuard) -> String) -> String {
+    let guards: Vec<String> = rollout.guards.iter().map(|guard| format!("{} {}", guard.guard, tell(guard))).collect();
     format!("{} at {}: {}", rollout.state, percent(rollout.percentage), guards.join(", "))
 }
 
@@ -195,11 +197,11 @@ fn show(worker: &str, rollout: &Rollout) {
         render::table(["", "Requests", "Errors", "p50", "p99", "CPU p50", "CPU p99"], rows);
     }
     render::line("");
-    let guards = rollout.guards.iter().map(|guard| {
-        let requests = format!("{} of {}", words::grouped(guard.requests), words::grouped(guard.requests_needed));
-        [guard.guard.clone(), finding(guard), guard.measured.clone(), requests, evidence(guard)]
-    });
-    render::table(["Guard", "Finding", "Measured", "Requests", "Evidence against"], guards);
+    let guards = rollout
+        .guards
+        .iter()
+        .map(|guard| [guard.guard.clone(), lacking(guard), guard.measured.clone(), evidence(guard)]);
+    render::table(["Guard", "Finding", "Measured", "Evidence against"], guards);
     render::line("");
     for event in &rollout.events {
         render::line(format_args!("{}  {}", event.on, event.what));
@@ -230,9 +232,19 @@ fn measures((name, version, measures): (&str, &RolloutVersion, &RolloutMeasures)
 }
 
 fn finding(guard: &RolloutGuard) -> String {
-    match (guard.state.as_str(), &guard.missing) {
-        ("not_enough_data", Some(missing)) => format!("not enough data: {missing}"),
-        (state, _) => state.replace('_', " "),
+    guard.state.replace('_', " ")
+}
+
+/// The same with what is missing.
+fn lacking(guard: &RolloutGuard) -> String {
+    let finding = finding(guard);
+    match &guard.missing {
+        Some(_) if guard.requests > 0 && guard.requests < guard.requests_needed => {
+            let (requests, needed) = (words::grouped(guard.requests), words::grouped(guard.requests_needed));
+            format!("{finding} ({requests} of {needed} requests)")
+        }
+        Some(missing) => format!("{finding} ({missing})"),
+        None => finding,
     }
 }
 

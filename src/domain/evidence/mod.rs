@@ -369,7 +369,8 @@ impl Test {
         let (old_share, allowed, worse) = match self.guard.measure() {
             Measure::ErrorRate => {
                 // What little is known of few requests is not taken for none.
-                let old_share = if times == 0.0 { 0.0 } else { (self.old.bad() + 0.5) / (self.old.count() + 1.0) };
+                let is_known = times > 0.0 && self.old.requests > 0;
+                let old_share = if is_known { (self.old.bad() + 0.5) / (self.old.count() + 1.0) } else { 0.0 };
                 let allowed = (times * old_share + more).min(0.99);
                 (old_share, allowed, allowed + allowed.max(ERRORS_OVER_MIN))
             }
