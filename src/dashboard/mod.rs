@@ -84,6 +84,8 @@ pub fn router(dashboard: &Arc<Dashboard>) -> Router {
         .route("/workers/{name}/versions", get(worker::versions::page))
         .route("/workers/{name}/versions/{version}", get(worker::version::page))
         .route("/workers/{name}/deployments", get(worker::deployments::page))
+        .route("/workers/{name}/deploy", get(worker::deploy::page).post(worker::deploy::act))
+        .route("/workers/{name}/rollback", get(worker::rollback::page).post(worker::rollback::act))
         .route("/sign-out", post(sign_in::sign_out))
         .route_layer(from_fn_with_state(Arc::clone(dashboard), guard::guard));
     let open = Router::new()

@@ -109,3 +109,82 @@
   addEventListener("pagehide", close);
   if (!document.hidden) open();
 })();
+
+// What the forms of actions do beyond being sent: sliders that keep their sum, and a command line that follows the message.
+(() => {
+  "use strict";
+
+  // --- Shares, in thousandths of a percent, so that they sum exactly ---
+
+  const ALL = 100000;
+  for (const list of document.querySelectorAll("[data-shares]")) {
+    const total = list.closest("form").querySelector("[data-sum]");
+    const rows = [...list.querySelectorAll("input[name=share]")].map((field) => {
+      const slider = document.createElement("input");
+      slider.type = "range";
+      slider.max = ALL;
+      slider.step = 1000;
+      slider.setAttribute("aria-label", `Share of ${field.closest("li").querySelector("label").innerText.trim()}`);
+      field.closest("li").append(slider);
+      return { field, slider, now: Math.round(Number(field.dataset.now) * 1000) };
+    });
+    const amount = (row) => Math.round(Number(row.field.value || 0) * 1000) || 0;
+    const tell = () => {
+      for (const row of rows) row.slider.value = amount(row);
+      const sum = rows.reduce((sum, row) => sum + amount(row), 0);
+      total.textContent = sum === ALL ? "" : ` (now ${sum / 1000} %)`;
+      total.classList.toggle("off", sum !== ALL);
+    };
+    // The others share what is left as they did before; such as are out come in only if nobody else is there.
+    const sharers = (moved) => {
+      let others = rows.filter((row) => row !== moved && row.field.value !== "");
+      if (!others.length) others = rows.filter((row) => row !== moved && row.now > 0);
+      let weights = others.map(amount);
+      if (!weights.some((weight) => weight > 0)) weights = others.map((row) => row.now);
+      if (!weights.some((weight) => weight > 0)) weights = others.map(() => 1);
+      return { moved, others, weights };
+    };
+    // As they did before this slider was first moved: step by step, rounding would add up.
+    let held = null;
+    const balance = (moved) => {
+      const { others, weights } = held;
+      if (!others.length) {
+        moved.field.value = ALL / 1000;
+        return;
+      }
+      const left = ALL - amount(moved);
+      const sum = weights.reduce((sum, weight) => sum + weight, 0);
+      const parts = weights.map((weight) => Math.floor((left * weight) / sum));
+      parts[weights.indexOf(Math.max(...weights))] += left - parts.reduce((sum, part) => sum + part, 0);
+      others.forEach((row, index) => (row.field.value = parts[index] / 1000));
+    };
+    for (const row of rows) {
+      row.slider.addEventListener("input", () => {
+        const share = Number(row.slider.value) / 1000;
+        if (held?.moved !== row) held = sharers(row);
+        row.field.value = share;
+        balance(row);
+        tell();
+      });
+      row.field.addEventListener("input", () => {
+        held = null;
+        tell();
+      });
+    }
+    tell();
+  }
+
+  // --- The command line says the message that is being typed ---
+
+  for (const box of document.querySelectorAll("[data-command]")) {
+    const field = document.getElementById(box.dataset.message);
+    const [code, copy] = [box.querySelector("code"), box.querySelector("[data-copy]")];
+    field.addEventListener("input", () => {
+      const quoted = `'${field.value.replaceAll("'", "'\\''")}'`;
+      const command = box.dataset.command + (field.value ? ` --message=${quoted}` : "");
+      code.textContent = command;
+      copy.dataset.copy = command;
+      copy.setAttribute("aria-label", `Copy command ${command}`);
+    });
+  }
+})();

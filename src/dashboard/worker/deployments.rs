@@ -11,7 +11,7 @@ use crate::catalog::{DEPLOYMENTS_KEPT, WorkerView};
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::named;
+use crate::dashboard::worker::{named, rollback};
 use crate::dashboard::workers::Paged;
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
@@ -85,6 +85,9 @@ fn entry(legend: &Legend<'_>, deployment: &Deployment, before: Option<&Arc<Deplo
                 " " span.muted { "via " (deployment.provenance.source.as_str()) }
                 " · " (parts::ago(deployment.created_ms, now_ms))
                 " · " (parts::id(&id))
+                @if let Some(path) = rollback::path(legend.worker(), deployment).filter(|_| !is_active) {
+                    " · " a href=(path) aria-label=(format!("Roll back to deployment {}", &id[..8])) { "Roll back to this" }
+                }
             }
             @if let Some(message) = &deployment.message { p.message { (message) } }
             (legend.bar(deployment))
@@ -105,7 +108,7 @@ fn entry(legend: &Legend<'_>, deployment: &Deployment, before: Option<&Arc<Deplo
 }
 
 /// From which share to which: `0 % → 20 %`. What did not change is said once.
-fn shift(from: Option<Share>, to: Option<Share>) -> Markup {
+pub(super) fn shift(from: Option<Share>, to: Option<Share>) -> Markup {
     html! {
         @match (from, to) {
             (Some(from), Some(to)) if from == to => { (figures::share(to)) },
@@ -117,7 +120,7 @@ fn shift(from: Option<Share>, to: Option<Share>) -> Markup {
 }
 
 /// Every version of either split, with its share before and after: those of the new one in its order, then those that left.
-fn moves(before: Option<&Split>, after: &Split) -> Vec<(VersionId, Option<Share>, Option<Share>)> {
+pub(super) fn moves(before: Option<&Split>, after: &Split) -> Vec<(VersionId, Option<Share>, Option<Share>)> {
     let old = |id| before.and_then(|before| before.share_of(id));
     let present = after.entries().iter().map(|(id, share)| (*id, old(*id), Some(*share)));
     let left = before.into_iter().flat_map(Split::entries).filter(|(id, _)| after.share_of(*id).is_none());

@@ -8,11 +8,16 @@ use http::StatusCode;
 use crate::catalog::WorkerView;
 use crate::dashboard::{Dashboard, refused};
 
+pub mod command;
+pub mod deploy;
 pub mod deployments;
 pub mod overview;
+pub mod plan;
+pub mod rollback;
 pub mod traffic;
 pub mod version;
 pub mod versions;
+pub mod wish;
 
 /// The worker of that name, or the page that says that there is none.
 ///

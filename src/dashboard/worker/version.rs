@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{named, versions};
+use crate::dashboard::worker::{deploy, named, rollback, versions};
 use crate::dashboard::{Dashboard, figures, parts, refused};
 use crate::domain::version::Version;
 
@@ -46,6 +46,12 @@ fn facts(dashboard: &Dashboard, worker: &WorkerView, version: &Version) -> Marku
     let id = version.id.to_string();
     let digest = module.digest.to_string();
     html! {
+        p.buttons {
+            @if worker.is_deployable(version.id) {
+                a.button href=(deploy::path(worker, Some(version.id))) { "Deploy…" }
+                a.button href=(rollback::path_to(worker, version.id)) { "Roll back to it…" }
+            }
+        }
         dl.facts {
             dt { "Id" } dd { code { (id) } (parts::copy(&id, "id")) }
             dt { "Tag" } dd { (parts::text_or_none(notes.tag.as_deref())) }

@@ -11,7 +11,7 @@ use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::named;
+use crate::dashboard::worker::{deploy, named};
 use crate::dashboard::workers::Paged;
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
@@ -93,6 +93,7 @@ pub(super) fn table(worker: &WorkerView, legend: &Legend<'_>, shown: &[&Arc<Vers
                     th.number scope="col" { "Size" }
                     th.number scope="col" { "Start-up" }
                     th scope="col" { "Imports" }
+                    th scope="col" { "Deploy" }
                 }
             }
             tbody {
@@ -119,6 +120,11 @@ fn row(worker: &WorkerView, legend: &Legend<'_>, version: &Version, usage: &Usag
                 details {
                     summary { (module.imports.len()) " · WASI " (module.kind.wasi()) }
                     ul.imports { @for import in &module.imports { li { code { (import) } } } }
+                }
+            }
+            td {
+                @if worker.is_deployable(version.id) {
+                    a href=(deploy::path(worker, Some(version.id))) aria-label=(format!("Deploy #{}", version.number)) { "Deploy…" }
                 }
             }
         }
