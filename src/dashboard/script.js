@@ -188,3 +188,110 @@
     });
   }
 })();
+
+// A tail: requests as they end. Every text of it is somebody else's, and becomes a text node, never markup.
+(() => {
+  "use strict";
+
+  const section = document.querySelector("[data-tail]");
+  if (!section) return;
+  // Rows that are kept, and such as wait while it is paused.
+  const ROWS_MAX = 500;
+  const [rows, none, state, pause, clear] = ["rows", "none", "state", "pause", "clear"].map((id) =>
+    document.getElementById(`tail-${id}`),
+  );
+  const element = (name, className, text) => {
+    const made = document.createElement(name);
+    if (className) made.className = className;
+    made.textContent = text;
+    return made;
+  };
+  const line = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const pathOf = (request) => {
+    try {
+      const url = new URL(request.url);
+      return url.pathname + url.search;
+    } catch {
+      return String(request.url);
+    }
+  };
+
+  const row = (event) => {
+    const { request, response, type, message, scheduledTime } = event.event ?? {};
+    const made = document.createElement("li");
+    if (type) {
+      made.className = "noticed";
+      made.textContent = message;
+      return made;
+    }
+    const failed = event.outcome !== "ok";
+    if (failed) made.className = "failed";
+    const head = element("div", "head", "");
+    const number = event.sluice?.versionNumber;
+    const what = request ? `${request.method} ${pathOf(request)}` : `alarm ${scheduledTime ?? ""}`;
+    head.append(
+      element("time", "muted", new Date(event.eventTimestamp).toISOString().slice(11, 23)),
+      element("span", "outcome", [response?.status, failed || !response ? event.outcome : ""].filter(Boolean).join(" ")),
+      element("span", "path", what),
+      element("span", "muted", number ? `#${number}` : "–"),
+      element("span", "muted", `${event.wallTime} ms`),
+    );
+    made.append(head);
+    for (const log of event.logs ?? []) {
+      const kind = log.level === "error" ? "bad" : "";
+      made.append(element("pre", kind, `${log.level}: ${(log.message ?? []).map(line).join(" ")}`));
+    }
+    for (const { name, message } of event.exceptions ?? []) made.append(element("pre", "bad", `${name}: ${message}`));
+    return made;
+  };
+
+  let paused = false;
+  let waiting = [];
+  let missed = 0;
+  const show = (made) => {
+    none.hidden = true;
+    // The newest is on top.
+    rows.prepend(made);
+    while (rows.childElementCount > ROWS_MAX) rows.lastElementChild.remove();
+  };
+  const say = (text, name) => {
+    state.textContent = text;
+    state.dataset.state = name;
+  };
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.setAttribute("aria-pressed", String(paused));
+    pause.textContent = paused ? "Go on" : "Pause";
+    if (paused) return;
+    if (missed) show(element("li", "noticed", `${missed} events are left out here: more came than are kept while it is paused.`));
+    waiting.forEach((event) => show(row(event)));
+    [waiting, missed] = [[], 0];
+  });
+  clear.addEventListener("click", () => {
+    rows.replaceChildren();
+    [waiting, missed] = [[], 0];
+    none.hidden = false;
+  });
+
+  const source = new EventSource(section.dataset.tail);
+  source.onopen = () => say("live", "on");
+  source.onerror = () => say(source.readyState === EventSource.CLOSED ? "ended; load the page anew" : "not connected", "off");
+  source.addEventListener("tail", ({ data }) => {
+    const event = JSON.parse(data);
+    if (!paused) return show(row(event));
+    waiting.push(event);
+    if (waiting.length > ROWS_MAX) {
+      waiting.shift();
+      missed += 1;
+    }
+  });
+  source.addEventListener("refused", ({ data }) => {
+    source.close();
+    say(data, "off");
+  });
+  source.addEventListener("over", () => {
+    source.close();
+    location.reload();
+  });
+  addEventListener("pagehide", () => source.close());
+})();

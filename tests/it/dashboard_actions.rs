@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::browser::{Browser, borrowed, fields_of};
 use crate::harness::node::{Upload, split_body};
-use crate::harness::{Node, example, list, text};
+use crate::harness::{Connection, Node, OVERRIDES, example, list, text, until};
 
 /// The fields of a form that asks for these shares.
 fn shares<'a>(rows: &[(&'a str, &'a str)], more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
@@ -46,14 +46,20 @@ fn a_deployment_is_previewed_then_made_and_recorded() {
     let preview = preview.text();
     assert!(preview.contains("20,000 of 100,000 slots"), "{preview}");
     assert!(preview.contains("Then: #3 20 %, #1 80 %") && preview.contains("Configured: #1 100 %"), "{preview}");
-    assert!(preview.contains("sluice versions deploy 3@20 1@80 --name shop --message='it'\\''s &lt;b&gt;bold"), "{preview}");
+    assert!(
+        preview.contains("sluice versions deploy 3@20 1@80 --name shop --message='it'\\''s &lt;b&gt;bold"),
+        "{preview}"
+    );
     assert!(!preview.contains("<b>bold"));
     assert_eq!(node.deployments("shop").len(), 1, "a preview deploys nothing");
 
     let to = browser.submit_and_follow(path, &borrowed(&fields_of(&preview, path, "deploy")));
     let made = node.deployments("shop").remove(0);
     assert_eq!(to, format!("/workers/shop/deployments#d-{}", made["id"].as_str().unwrap()));
-    assert_eq!((made["source"].as_str(), made["annotations"]["workers/message"].as_str()), (Some("dash"), Some(message)));
+    assert_eq!(
+        (made["source"].as_str(), made["annotations"]["workers/message"].as_str()),
+        (Some("dash"), Some(message))
+    );
     assert_eq!(split_of(&made), [(versions[2].id.clone(), 20.0), (versions[0].id.clone(), 80.0)]);
     assert!(browser.page("/workers/shop/deployments").contains("it's &lt;b&gt;bold&lt;/b&gt;"));
 }
@@ -74,7 +80,9 @@ fn who_deploys_meanwhile_is_not_overwritten() {
     assert_eq!(late.status, 200);
     let late = late.text();
     assert_eq!(node.deployments("shop")[0]["id"], theirs["id"], "nothing was overwritten");
-    for part in ["Someone deployed meanwhile. Nothing was overwritten.", "#3 100 %", "&lt;i&gt;faster&lt;/i&gt;", "via api"] {
+    for part in
+        ["Someone deployed meanwhile. Nothing was overwritten.", "#3 100 %", "&lt;i&gt;faster&lt;/i&gt;", "via api"]
+    {
         assert!(late.contains(part), "{part}: {late}");
     }
     // What it would do now is shown, and may be confirmed.
@@ -83,7 +91,8 @@ fn who_deploys_meanwhile_is_not_overwritten() {
 
     // The first deployment of all is nobody's to overwrite either.
     node.upload("PUT", "/scripts/fresh", &example("hello"), Upload::default());
-    let (first, second) = (node.versions("fresh").remove(0), node.upload_version("fresh", &example("hello"), Upload::default()));
+    let (first, second) =
+        (node.versions("fresh").remove(0), node.upload_version("fresh", &example("hello"), Upload::default()));
     let blind = shares(&[(&second.id, "100")], &[("seen", ""), ("do", "deploy")]);
     let late = browser.submit("/workers/fresh/deploy", &blind).text();
     assert!(late.contains("Someone deployed meanwhile"), "{late}");
@@ -172,4 +181,161 @@ fn one_click_leads_back_and_one_more_does_it() {
     assert_eq!(back["annotations"]["workers/message"], "too slow");
     let nothing = browser.page(&format!("{path}?deployment=11111111-1111-4111-8111-111111111111"));
     assert!(nothing.contains("There is nothing to go back to"), "{nothing}");
+}
+
+#[test]
+fn a_version_is_compared_with_any_other() {
+    let node = Node::start();
+    let bindings = |greeting: &str, more: Value| {
+        let mut bindings = vec![json!({ "type": "plain_text", "name": "GREETING", "text": greeting }), more];
+        bindings.retain(|binding| !binding.is_null());
+        Upload::bindings(bindings.into())
+    };
+    let key = json!({ "type": "secret_text", "name": "API_KEY", "text": "s3cret-value" });
+    let first = node.deploy_module("shop", &example("hello"), bindings("hello", Value::Null));
+    let second = node.upload_version("shop", &example("hello"), bindings("<b>hi</b>", key));
+    let dated = Upload::default().with("compatibility_date", json!("2026-02-03"));
+    let third = node.upload_version("shop", &example("version-teller"), dated);
+    let browser = Browser::signed_in(&node);
+    let page = |of: &str, with: &str| browser.page(&format!("/workers/shop/versions/{of}?with={with}"));
+
+    let between = page(&second.id, &first.id);
+    for part in ["text: hello", "text: &lt;b&gt;hi&lt;/b&gt;", "secret: not shown", "What changes from #1 to #2"] {
+        assert!(between.contains(part), "{part}: {between}");
+    }
+    assert!(!between.contains("s3cret-value") && !between.contains("<b>hi") && !between.contains("SHA-256"));
+    // By itself with the one before; any other can be chosen.
+    let before = browser.page(&format!("/workers/shop/versions/{}", third.id));
+    for part in ["What changes from #2 to #3", "2026-02-03", "SHA-256", "Compatibility date", "API_KEY", "GREETING"] {
+        assert!(before.contains(part), "{part}: {before}");
+    }
+    assert!(page(&third.id, &first.id).contains("What changes from #1 to #3"));
+    assert!(page(&first.id, &third.id).contains("What changes from #3 to #1"));
+    let unknown = page(&first.id, "%22%3E%3Cscript%3E");
+    assert!(unknown.contains("not there any more") && !unknown.contains("\"><script>"));
+    assert!(before.contains(&format!("/workers/shop/tail?version={}", third.id)));
+}
+
+#[test]
+fn a_tail_streams_the_requests_that_are_asked_for() {
+    let node = Node::start();
+    let versions = node.hello_versions("shop", 2);
+    // In the deployment without traffic, so that it can be asked for.
+    node.split("shop", &[(&versions[0], 100.0), (&versions[1], 0.0)]);
+    let browser = Browser::signed_in(&node);
+    let page = browser.page(&format!("/workers/shop/tail?version={}&status=ok&path=%2Fnews%3Cb%3E", versions[0].id));
+    assert!(page.contains("sluice tail shop --version-id 1 --status ok") && !page.contains("/news<b>"), "{page}");
+
+    let open = |query: &str| {
+        let mut stream = Connection::open(node.control);
+        let host = node.control;
+        stream.send(format!(
+            "GET /live/workers/shop/tail{query} HTTP/1.1\r\nhost: {host}\r\ncookie: {}\r\nsec-fetch-site: same-origin\r\n\r\n",
+            browser.cookie()
+        ));
+        assert_eq!(stream.head().status, 200);
+        stream
+    };
+    // Events alone: a stream also says that it is there.
+    let event = |stream: &mut Connection| {
+        let mut chunks = std::iter::from_fn(|| stream.chunk()).map(|chunk| String::from_utf8(chunk).expect("text"));
+        let chunk = chunks.find(|chunk| !chunk.starts_with(':')).expect("an event");
+        let (name, data) = chunk.split_once("\ndata: ").unwrap_or_else(|| panic!("no event: {chunk}"));
+        (name.trim_start_matches("event: ").to_owned(), data.trim_end().to_owned())
+    };
+    let mut stream = open(&format!("?version={}&path=%2Fnews", versions[0].id));
+    let mut other = open(&format!("?version={}", versions[1].id));
+    assert_eq!(node.api("GET", "/scripts/shop/tails", &Value::Null).as_array().map(Vec::len), Some(2));
+    node.get("shop", "/other");
+    node.request("GET", "shop", "/news", &[(OVERRIDES, &versions[1].overriding("shop"))], b"");
+    node.get("shop", "/news?a=%3Cscript%3E");
+    let (name, data) = event(&mut stream);
+    let told: Value = serde_json::from_str(&data).expect("JSON");
+    assert_eq!((name.as_str(), &told["outcome"]), ("tail", &json!("ok")));
+    assert!(told["event"]["request"]["url"].as_str().unwrap().ends_with("/news?a=%3Cscript%3E"), "{told}");
+    assert_eq!(told["sluice"]["versionNumber"], 1);
+    let (_, data) = event(&mut other);
+    assert_eq!(serde_json::from_str::<Value>(&data).unwrap()["sluice"]["versionNumber"], 2);
+
+    // Who has gone leaves no tail behind; who signs out hears of it.
+    drop(other);
+    until("the end of the tail", || {
+        node.get("shop", "/tick");
+        node.request("GET", "shop", "/news", &[(OVERRIDES, &versions[1].overriding("shop"))], b"");
+        let left = node.api("GET", "/scripts/shop/tails", &Value::Null);
+        (left.as_array().map(Vec::len) == Some(1)).then_some(())
+    });
+    browser.submit_and_follow("/sign-out", &[]);
+    assert_eq!(event(&mut stream).0, "over");
+    let unknown = Connection::open(node.control)
+        .send(format!("GET /live/workers/shop/tail HTTP/1.1\r\nhost: {}\r\n\r\n", node.control))
+        .head();
+    assert_eq!(unknown.status, 401);
+}
+
+/// An upload of counters: the worker's objects are of class `Counter`.
+fn counters(tag: &str) -> Upload {
+    let binding = json!([
+        { "type": "durable_object_namespace", "name": "COUNTER", "class_name": "Counter" },
+        { "type": "version_metadata", "name": "CF_VERSION_METADATA" },
+    ]);
+    Upload::bindings(binding).tagged(tag)
+}
+
+#[test]
+fn objects_are_listed_page_by_page_and_one_can_be_reset_and_deleted() {
+    // Nothing falls asleep by itself while a slow machine looks at it.
+    let node = Node::with(&["--object-idle", "10m"]);
+    let migrations = json!({ "new_tag": "v1", "steps": [{ "new_sqlite_classes": ["Counter"] }] });
+    node.deploy_module("w", &example("counter"), counters("v1").with("migrations", migrations));
+    let second = node.upload_version("w", &example("counter"), counters("v2"));
+    let count = |name: &str| assert_eq!(node.request("POST", "w", &format!("/{name}/increment"), &[], b"").status, 200);
+    (0..103).for_each(|n| count(&format!("visitor-{n}")));
+    let browser = Browser::signed_in(&node);
+
+    // Never all at once.
+    let first = browser.page("/workers/w/objects");
+    assert!(first.contains("103 objects, 103 in memory") && first.contains("Objects by version: #1 103"), "{first}");
+    let links = |page: &str| page.matches("/workers/w/objects/Counter/").count();
+    assert_eq!(links(&first), 100);
+    let next = first.split("rel=\"next\" href=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a next page");
+    let rest = browser.page(&next.replace("&amp;", "&"));
+    assert_eq!(links(&rest), 3);
+    assert!(!rest.contains("rel=\"next\""));
+
+    // A preview tells which of them would move.
+    let path = "/workers/w/deploy";
+    let preview = browser
+        .submit(path, &shares(&[(&second.id, "100")], &[("update", "deferred"), ("delay", "90"), ("do", "preview")]));
+    let preview = preview.text();
+    for part in [
+        "103 of 103",
+        "In memory of them: 103; they are reset when they leave memory, or after 90 s",
+        "--durable-objects-code-update-mode 'deferred 90s'",
+    ] {
+        assert!(preview.contains(part), "{part}: {preview}");
+    }
+
+    let found = browser.get("/workers/w/objects/find?class=Counter&name=visitor-7");
+    let path = found.header("location").and_then(|to| to.split('?').next()).expect("a place").to_owned();
+    let page = browser.page(&path);
+    for part in ["Counter visitor-7", "falls to", "of 100,000", "sluice objects reset"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert_eq!(browser.post(&path, &[("do", "reset")]).status, 403);
+    let done = browser.submit_and_follow(&path, &[("do", "reset")]);
+    assert!(browser.page(&done).contains("It was in memory and has left it."));
+    assert!(browser.submit(&path, &[("do", "delete")]).text().contains("Nothing was deleted"));
+    assert!(node.request("GET", "w", "/visitor-7", &[], b"").text().contains("= 1"), "its storage stayed");
+    let done = browser.submit_and_follow(&path, &[("do", "delete"), ("sure", "on")]);
+    let page = browser.page(&done);
+    assert!(
+        page.contains("All that it had stored is deleted") && page.contains("it has never written anything"),
+        "{page}"
+    );
+    assert_eq!(browser.get("/workers/w/objects/Counter/nonsense").status, 404);
+    assert_eq!(browser.get("/workers/w/objects/%3Cb%3E/nonsense").status, 404);
+    // A worker without classes has no such tab.
+    node.deploy_module("plain", &example("hello"), Upload::default());
+    assert!(!browser.page("/workers/plain").contains("/workers/plain/objects") && page.contains("/workers/w/objects"));
 }

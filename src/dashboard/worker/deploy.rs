@@ -64,7 +64,13 @@ pub(in crate::dashboard) async fn act(
     let mut wish = Wish::of(&fields);
     let above = match fields.get("do") {
         "add" => {
-            fields.get("add").parse().ok().filter(|id| worker.version(*id).is_some()).into_iter().for_each(|id| wish.add(id));
+            fields
+                .get("add")
+                .parse()
+                .ok()
+                .filter(|id| worker.version(*id).is_some())
+                .into_iter()
+                .for_each(|id| wish.add(id));
             html! {}
         }
         "deploy" => match wish.ask(&dashboard, &worker, Run::Real).await {
@@ -101,8 +107,11 @@ pub(super) async fn retry(
 ) -> Markup {
     let Ok(worker) = named(dashboard, name) else { return plan::refusal("Nothing was deployed.", refused) };
     let is_late = plan::is_outdated(refused);
-    let told =
-        if is_late { plan::meanwhile(&worker, dashboard.clock.now_ms()) } else { plan::refusal("Nothing was deployed.", refused) };
+    let told = if is_late {
+        plan::meanwhile(&worker, dashboard.clock.now_ms())
+    } else {
+        plan::refusal("Nothing was deployed.", refused)
+    };
     if !is_late && !plan::is_for_secrets(refused) {
         return told;
     }

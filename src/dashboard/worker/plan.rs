@@ -116,7 +116,9 @@ fn resets(plan: &ObjectPlan, strategy: Option<&CodeUpdateStrategy>) -> String {
     };
     match plan.live_moving {
         0 => "None of them is in memory, so none is reset.".to_owned(),
-        live => format!("In memory of them: {}; they are reset {when}. What they have written stays.", figures::count(live)),
+        live => {
+            format!("In memory of them: {}; they are reset {when}. What they have written stays.", figures::count(live))
+        }
     }
 }
 

@@ -139,13 +139,11 @@ impl Wish {
             refused.status = StatusCode::PRECONDITION_FAILED;
             return Err(refused);
         }
-        let query: Vec<&str> = [
-            (run == Run::Dry).then_some("dry_run=true"),
-            (self.force == Force::Yes).then_some("force=true"),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let query: Vec<&str> =
+            [(run == Run::Dry).then_some("dry_run=true"), (self.force == Force::Yes).then_some("force=true")]
+                .into_iter()
+                .flatten()
+                .collect();
         let path = format!("/scripts/{}/deployments?{}", worker.name, query.join("&"));
         let seen = Some(self.seen.as_str()).filter(|seen| !seen.is_empty());
         let deployment = dashboard.call_if(Method::POST, &path, seen, Some(&request)).await?;

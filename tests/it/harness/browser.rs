@@ -73,11 +73,6 @@ impl<'n> Browser<'n> {
     pub fn cookie(&self) -> &str {
         &self.cookie
     }
-
-    /// What the forms of this session carry.
-    pub fn form_secret(&self) -> &str {
-        &self.form_secret
-    }
 }
 
 /// The fields of the form on a page that has this `action` and a button of this value, as a browser would send them when that
