@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -38,7 +38,7 @@ pub(super) async fn otherwise(State(dashboard): State<Arc<Dashboard>>, request: 
 pub(super) async fn for_browsers(request: Request, next: Next) -> Response {
     let as_page = wants_page(&request) && !is_of_the_api(request.uri().path());
     let mut response = next.run(request).await;
-    if as_page && response.status().as_u16() >= 400 && kind_is(response.headers(), "application/json") {
+    if as_page && response.status().as_u16() >= 400 && !kind_is(response.headers(), "text/html") {
         response = told(response).await;
     }
     if kind_is(response.headers(), "text/html") {
@@ -70,11 +70,20 @@ async fn told(response: Response) -> Response {
     let envelope = serde_json::from_slice::<Envelope<Value>>(&bytes);
     let messages = envelope.map(|envelope| envelope.errors).unwrap_or_default();
     let messages: Vec<&str> = messages.iter().map(|error| error.message.as_str()).collect();
-    if messages.is_empty() {
-        return Response::from_parts(head, Body::from(bytes));
+    let message = match messages[..] {
+        [] => "This address does not take such a request.".to_owned(),
+        _ => messages.join(" "),
+    };
+    let title = match head.status {
+        StatusCode::NOT_FOUND => "No such page",
+        status if status.is_server_error() => "The node failed",
+        _ => "Refused",
+    };
+    let mut response = page(head.status, title, &message);
+    if let Some(allow) = head.headers.get(header::ALLOW) {
+        response.headers_mut().insert(header::ALLOW, allow.clone());
     }
-    let title = if head.status.is_server_error() { "The node failed" } else { "Refused" };
-    page(head.status, title, &messages.join(" "))
+    response
 }
 
 /// Whether it is somebody with a browser who looks.

@@ -297,6 +297,12 @@ fn pages_and_the_api_live_side_by_side() {
         assert!(!reply.text().contains("\"success\""), "{path}: {}", reply.text());
     }
     assert_guarded(&browser.get("/nothing"));
+    for (path, status) in [("/sign-out", 405), ("/?page=x", 400), ("/sign-in/codes", 405)] {
+        let reply = browser.get(path);
+        assert_eq!(reply.status, status, "{path}");
+        assert!(reply.text().contains("<h1>Refused</h1>"), "{path}: {}", reply.text());
+        assert_guarded(&reply);
+    }
     // Programs are answered as before, also where a browser looks at the API.
     let json = |reply: &Reply| (reply.status, reply.json()["errors"][0]["code"].as_i64());
     assert_eq!(json(&browser.get("/client/v4/nothing")), (401, Some(10000)));
@@ -439,6 +445,9 @@ fn a_deployment_and_a_hundred_versions_are_told_with_who_and_why() {
     ] {
         assert!(deployments.contains(told), "{told}: {deployments}");
     }
+    let of_last = browser.page(&format!("/workers/shop/deployments?version={}", last.id));
+    assert!(of_last.contains("1 deployment with") && !of_last.contains("it was slow"), "{of_last}");
+    assert!(versions.contains(&format!("deployments?version={}", last.id)));
     assert!(browser.page(&format!("/workers/shop/versions/{}", last.id)).contains("<h1>Version #100</h1>"));
     assert_eq!(browser.get("/workers/shop/versions/x").status, 404);
     // A page takes milliseconds; how many is for a benchmark to say, and for a person to read here.
