@@ -23,6 +23,8 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
+/// The API's code for requests that pages of other sites make (`codes.md`).
+const FOREIGN_ORIGIN: u32 = 95002;
 /// More than any refusal of the API has.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
@@ -69,6 +71,10 @@ async fn told(response: Response) -> Response {
     let bytes = to_bytes(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
     let envelope = serde_json::from_slice::<Envelope<Value>>(&bytes);
     let messages = envelope.map(|envelope| envelope.errors).unwrap_or_default();
+    if messages.iter().any(|error| error.code == FOREIGN_ORIGIN) {
+        let message = "The page of another site led here, and this node takes nothing from those. If it was you who followed a link, go on from here.";
+        return page(head.status, "You come from another site", message);
+    }
     let messages: Vec<&str> = messages.iter().map(|error| error.message.as_str()).collect();
     let message = match messages[..] {
         [] => "This address does not take such a request.".to_owned(),
