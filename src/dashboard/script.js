@@ -97,7 +97,7 @@
   // A browser gives up on a stream that is refused. Either the node is not there, or it does not know us any more.
   const retry = async () => {
     try {
-      const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" });
+      const answer = await fetch(location.href, { method: "HEAD", redirect: "manual", headers: { accept: "text/html" } });
       if (answer.type === "opaqueredirect") return location.reload();
     } catch {
       // Nobody is there yet.

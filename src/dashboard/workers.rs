@@ -46,7 +46,7 @@ pub(super) async fn page(
             (nothing_yet())
         } @else {
             (list(&dashboard, number))
-            (parts::pages("/", number, PER_PAGE, total))
+            (parts::pages("/?", number, PER_PAGE, total))
         }
     };
     let live = (total > 0).then(|| format!("/live/workers?page={number}"));
@@ -80,10 +80,10 @@ fn list(dashboard: &Dashboard, number: usize) -> Part {
             thead {
                 tr {
                     th scope="col" { "Worker" }
-                    th scope="col" { "Active split" }
                     th.number scope="col" { "Requests/s" }
                     th.number scope="col" { "Errors" }
                     th scope="col" { "Last 5 minutes" }
+                    th scope="col" { "Active split" }
                     th.number scope="col" { "Versions" }
                     th scope="col" { "Deployed" }
                 }
@@ -104,6 +104,9 @@ fn row(dashboard: &Dashboard, worker: &WorkerView, now_ms: u64) -> Markup {
     html! {
         tr {
             th scope="row" { a href=(WorkerTab::Overview.path(worker)) { (worker.name) } }
+            td.number { (figures::rate(traffic.rate)) }
+            td.number.bad[traffic.recent.errors > 0] { (figures::errors(traffic.recent)) }
+            td { (parts::line(&traffic.points)) }
             td {
                 @match &worker.active {
                     Some(active) => {
@@ -113,9 +116,6 @@ fn row(dashboard: &Dashboard, worker: &WorkerView, now_ms: u64) -> Markup {
                     None => { span.muted { "nothing is deployed" } },
                 }
             }
-            td.number { (figures::rate(traffic.rate)) }
-            td.number.bad[traffic.recent.errors > 0] { (figures::errors(traffic.recent)) }
-            td { (parts::line(&traffic.points)) }
             td.number { (figures::count(worker.newest_first().len() as u64)) }
             td {
                 @match &worker.active {

@@ -9,6 +9,7 @@
 //!
 //! Knows nothing of how versions are stored or made.
 
+mod cookies;
 pub mod crew;
 pub mod listener;
 pub mod respond;

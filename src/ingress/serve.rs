@@ -22,7 +22,7 @@ use crate::domain::limits::BODY_IDLE_MAX;
 use crate::host::Body;
 use crate::host::call::Lineage;
 use crate::host::idle::Idle;
-use crate::ingress::respond;
+use crate::ingress::{cookies, respond};
 use crate::observe::Observer;
 
 /// The response header that says which version answered, and why.
@@ -111,7 +111,8 @@ impl Door {
         response
     }
 
-    /// The request as the guest will see it: with an absolute address, and without an override that its sender may not send.
+    /// The request as the guest will see it: with an absolute address, and without the dashboard's session or an override that its
+    /// sender may not send.
     fn prepare(&self, request: Request<Incoming>, authority: Authority, peer: SocketAddr) -> Request<Body> {
         let (mut head, body) = request.into_parts();
         let path = std::mem::take(&mut head.uri).into_parts().path_and_query;
@@ -120,6 +121,7 @@ impl Door {
         uri.authority = Some(authority);
         uri.path_and_query = Some(path.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")));
         head.uri = http::Uri::from_parts(uri).unwrap_or_default();
+        cookies::without_session(&mut head.headers);
         let vouched = head.headers.remove(OVERRIDE_TOKEN_HEADER);
         let trusted = match self.overrides {
             Overrides::Any => true,

@@ -40,7 +40,7 @@ pub struct Traffic {
     pub rate: f64,
     /// Over the last five minutes.
     pub recent: Counts,
-    /// Since the moment that was asked for, if that is less than five minutes ago; else over the last five minutes.
+    /// Since the second of the moment that was asked for, if that is less than five minutes ago; else over the last five minutes.
     pub since: Counts,
     /// [`POINTS`] spans of five seconds, the oldest first.
     pub points: Vec<Counts>,
@@ -142,13 +142,14 @@ impl State {
             Some(last) => last.saturating_sub(self.times_ms[self.times_ms.len() - 1 - steps]),
             None => 0,
         };
-        // A tick counts from the time of the one before.
-        let before = self.times_ms.iter().take_while(|time| **time < since_ms).count() as u64;
-        let first_since = self.ticks.saturating_sub(known) + 1 + if before > 0 { before + 1 } else { 0 };
+        // The tick in which the moment lies counts too: who deploys and then asks at once is to see it. Up to a second of what came
+        // before is in it, at most.
+        let before = self.times_ms.iter().take_while(|time| **time <= since_ms).count() as u64;
+        let first_since = self.ticks.saturating_sub(known) + 1 + before;
         let last_point = end / POINT_TICKS;
-        let points = (0..POINTS as u64).rev().map(|back| {
-            let point = last_point.saturating_sub(back + 1);
-            sum(point * POINT_TICKS, (point + 1) * POINT_TICKS)
+        let points = (0..POINTS as u64).rev().map(|back| match last_point.checked_sub(back + 1) {
+            Some(point) => sum(point * POINT_TICKS, (point + 1) * POINT_TICKS),
+            None => Counts::default(),
         });
         #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
         let rate = match span_ms {
@@ -304,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_a_moment_is_not_counted_since_it() {
+    fn what_came_more_than_a_second_before_a_moment_is_not_counted_since_it() {
         let mut node = Node::new();
         for _ in 0..4 {
             node.add(1, 5, Outcome::Ok);
             node.tick(1);
         }
-        // Ticks at 1, 2, 3 and 4 s. What the tick at 3 s counted may have come before 2.5 s.
-        assert_eq!(node.traffic(1, START_MS + 2500).since.requests, 1);
+        // Ticks at 1, 2, 3 and 4 s. What the tick at 3 s counted may have come after 2.5 s.
+        assert_eq!(node.traffic(1, START_MS + 2500).since.requests, 2);
         assert_eq!(node.traffic(1, START_MS + 2000).since.requests, 2);
         assert_eq!(node.traffic(1, 0).since.requests, 4);
         assert_eq!(node.traffic(1, START_MS + 9000).since.requests, 0);

@@ -24,6 +24,7 @@ mod clocks;
 mod corpus;
 mod crash;
 mod damage;
+mod dashboard;
 mod dashboard_actions;
 mod deployments;
 mod drain;

@@ -343,7 +343,6 @@ mod tests {
             "sluice rollback dc8dcd28 --yes",
             "sluice secret bulk secrets.json -e live",
             "sluice delete w --force",
-            "sluice dashboard",
             "sluice dashboard w --print",
             "sluice kv namespace create notes --json",
             "sluice kv namespace list",

@@ -73,7 +73,7 @@ fn facts(dashboard: &Dashboard, worker: &WorkerView, version: &Version) -> Marku
             dt { "Id" } dd { code { (id) } (parts::copy(&id, "id")) }
             dt { "Tag" } dd { (parts::text_or_none(notes.tag.as_deref())) }
             dt { "Message" } dd { (parts::text_or_none(notes.message.as_deref())) }
-            dt { "Used by" } dd { (versions::used_by(worker, &usage, now_ms)) }
+            dt { "Used by" } dd { (versions::used_by(worker, version.id, &usage, now_ms)) }
             dt { "Uploaded" } dd { (parts::moment(version.created_ms)) ", " (parts::ago(version.created_ms, now_ms)) }
             dt { "Author" } dd { (version.provenance.author) " via " (version.provenance.source.as_str()) " (" (notes.triggered_by.as_str()) ")" }
             dt { "Own address" } dd {

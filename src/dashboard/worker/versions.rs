@@ -49,7 +49,7 @@ pub(in crate::dashboard) async fn page(
     let body = html! {
         h2 { (figures::count(total as u64)) @if total == 1 { " version" } @else { " versions" } }
         (table(&worker, &Legend::of(&worker), &shown, dashboard.clock.now_ms()))
-        (parts::pages(&WorkerTab::Versions.path(&worker), number, PER_PAGE, total))
+        (parts::pages(&format!("{}?", WorkerTab::Versions.path(&worker)), number, PER_PAGE, total))
     };
     let place = Place::Worker(&worker, WorkerTab::Versions);
     let title = format!("Versions of {}", worker.name);
@@ -111,7 +111,7 @@ fn row(worker: &WorkerView, legend: &Legend<'_>, version: &Version, usage: &Usag
             th scope="row" { (legend.tagged(version.id)) }
             td { (parts::id(&version.id.to_string())) }
             td.text { p.clamp { (parts::text_or_none(version.annotations.message.as_deref())) } }
-            td { (used_by(worker, usage, now_ms)) }
+            td { (used_by(worker, version.id, usage, now_ms)) }
             td { (parts::ago(version.created_ms, now_ms)) }
             td.text.who { (version.provenance.author) " " span.muted { "via " (version.provenance.source.as_str()) } }
             td.number { (figures::size(module.size_bytes)) }
@@ -133,8 +133,8 @@ fn row(worker: &WorkerView, legend: &Legend<'_>, version: &Version, usage: &Usag
 
 /// Its share now, else how often it was deployed.
 #[must_use]
-pub fn used_by(worker: &WorkerView, usage: &Usage, now_ms: u64) -> Markup {
-    let deployments = WorkerTab::Deployments.path(worker);
+pub fn used_by(worker: &WorkerView, version: VersionId, usage: &Usage, now_ms: u64) -> Markup {
+    let deployments = format!("{}?version={version}", WorkerTab::Deployments.path(worker));
     html! {
         @if let Some(share) = usage.live { strong.on { "live " (figures::share(share)) } " " }
         @match usage.deployments {
