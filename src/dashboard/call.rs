@@ -37,8 +37,27 @@ impl Dashboard {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Option<T>, Refused> {
+        self.call_if(method, path, None, body).await
+    }
+
+    /// The same, refused by the API with 412 if `active` is given and is not the id of the active deployment any more.
+    ///
+    /// # Errors
+    /// What the API said.
+    pub async fn call_if<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        active: Option<&str>,
+        body: Option<&impl Serialize>,
+    ) -> Result<Option<T>, Refused> {
         let body = body.map(serde_json::to_vec).transpose().map_err(|error| Refused::ours(&error))?;
-        self.call_with(method, path, "application/json", Body::from(body.unwrap_or_default())).await
+        let mut request = self.request(method, path, "application/json");
+        if let Some(active) = active {
+            request = request.header(header::IF_MATCH, active);
+        }
+        let request = request.body(Body::from(body.unwrap_or_default())).map_err(|error| Refused::ours(&error))?;
+        self.send(request).await
     }
 
     /// The same with a body as it is: a form with a module, which is not held in memory.
@@ -52,15 +71,30 @@ impl Dashboard {
         content_type: &str,
         body: Body,
     ) -> Result<Option<T>, Refused> {
-        let request = Request::builder()
+        let request = self.request(method, path, content_type).body(body).map_err(|error| Refused::ours(&error))?;
+        self.send(request).await
+    }
+
+    fn request(&self, method: Method, path: &str, content_type: &str) -> http::request::Builder {
+        Request::builder()
             .method(method)
             .uri(format!("/client/v4/accounts/{ACCOUNT}/workers{path}"))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::USER_AGENT, TOOL)
             .header(header::CONTENT_TYPE, content_type)
+<<<<<<< HEAD
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: Request<Body>) -> Result<Option<T>, Refused> {
+        let response = match self.operations.clone().call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+=======
             .body(body)
             .map_err(|error| Refused::ours(&error))?;
         let response = self.api_answer(request).await;
+>>>>>>> wt-dash
         let status = response.status();
         let bytes: Bytes = response.into_body().collect().await.map_err(|error| Refused::ours(&error))?.to_bytes();
         let envelope: Envelope<Value> = serde_json::from_slice(&bytes).map_err(|error| Refused::ours(&error))?;
@@ -83,6 +117,19 @@ impl Dashboard {
 }
 
 impl Refused {
+    /// What was wrong with a form before anybody was asked.
+    #[must_use]
+    pub fn by_us(sentence: &str) -> Self {
+        let error = ApiError { code: 0, message: sentence.to_owned(), documentation_url: None, source: None };
+        Self { status: StatusCode::BAD_REQUEST, errors: vec![error] }
+    }
+
+    /// Whether the API refused it for this reason (`control/codes.md`).
+    #[must_use]
+    pub fn is_for(&self, code: u32) -> bool {
+        self.errors.iter().any(|error| error.code == code)
+    }
+
     /// A bug of ours: the caller can do nothing about it.
     fn ours(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "the dashboard cannot use the control API");

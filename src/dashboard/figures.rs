@@ -108,6 +108,15 @@ pub fn size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} bytes") } else { format!("{amount:.1} {}", UNITS[unit]) }
 }
 
+/// The beginning of a text, of so many characters at most.
+#[must_use]
+pub fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 /// How long ago: `3 min ago`.
 #[must_use]
 pub fn ago(then_ms: u64, now_ms: u64) -> String {

@@ -35,17 +35,26 @@ pub enum WorkerTab {
     Overview,
     Versions,
     Deployments,
+    Objects,
+    Tail,
 }
 
 impl WorkerTab {
-    const ALL: [Self; 3] = [Self::Overview, Self::Versions, Self::Deployments];
+    const ALL: [Self; 5] = [Self::Overview, Self::Versions, Self::Deployments, Self::Objects, Self::Tail];
 
     fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Versions => "Versions",
             Self::Deployments => "Deployments",
+            Self::Objects => "Objects",
+            Self::Tail => "Tail",
         }
+    }
+
+    /// Whether the worker has anything for it.
+    fn is_for(self, worker: &WorkerView) -> bool {
+        self != Self::Objects || !worker.classes.by_name.is_empty()
     }
 
     /// The path of this tab of a worker. Names of workers need no escaping.
@@ -55,6 +64,8 @@ impl WorkerTab {
             Self::Overview => "",
             Self::Versions => "/versions",
             Self::Deployments => "/deployments",
+            Self::Objects => "/objects",
+            Self::Tail => "/tail",
         };
         format!("/workers/{}{below}", worker.name)
     }
@@ -180,7 +191,7 @@ fn tabs(worker: &WorkerView, present: WorkerTab) -> Markup {
     html! {
         nav.tabs aria-label="Pages of this worker" {
             ul {
-                @for tab in WorkerTab::ALL {
+                @for tab in WorkerTab::ALL.into_iter().filter(|tab| tab.is_for(worker)) {
                     li { a href=(tab.path(worker)) aria-current=[(tab == present).then_some("page")] { (tab.name()) } }
                 }
             }

@@ -53,10 +53,23 @@ impl<'a> Legend<'a> {
         Self { worker, hues: hues(oldest_first.map(|deployment| &deployment.split)) }
     }
 
+    /// The same with a split that is still to be deployed, whose new versions have the colours that they would get.
+    #[must_use]
+    pub fn with(worker: &'a WorkerView, planned: &Split) -> Self {
+        let oldest_first = worker.deployments.iter().rev().map(|deployment| &deployment.split);
+        Self { worker, hues: hues(oldest_first.chain([planned])) }
+    }
+
     /// Whether this is the worker's active deployment.
     #[must_use]
     pub fn is_active(&self, deployment: DeploymentId) -> bool {
         self.worker.active.as_ref().is_some_and(|active| active.id == deployment)
+    }
+
+    /// The worker whose versions they are.
+    #[must_use]
+    pub fn worker(&self) -> &'a WorkerView {
+        self.worker
     }
 
     /// The colour of a version.
@@ -100,9 +113,15 @@ impl<'a> Legend<'a> {
     /// The bar of a deployment's split.
     #[must_use]
     pub fn bar(&self, deployment: &Deployment) -> Markup {
-        let entries = deployment.split.entries();
+        self.split_bar(&deployment.split, "Configured")
+    }
+
+    /// The bar of a split. `what` says to who cannot see it which one it is.
+    #[must_use]
+    pub fn split_bar(&self, split: &Split, what: &str) -> Markup {
+        let entries = split.entries();
         let pieces: Vec<(Hue, u64)> = entries.iter().map(|(id, share)| (self.hue(*id), share.slots().into())).collect();
-        parts::bar(&pieces, &format!("Configured: {}", self.words(entries)))
+        parts::bar(&pieces, &format!("{what}: {}", self.words(entries)))
     }
 
     /// A split in words: `#3 20 %, #2 80 %`.

@@ -84,6 +84,13 @@ pub fn router(dashboard: &Arc<Dashboard>) -> Router {
         .route("/workers/{name}/versions", get(worker::versions::page))
         .route("/workers/{name}/versions/{version}", get(worker::version::page))
         .route("/workers/{name}/deployments", get(worker::deployments::page))
+        .route("/workers/{name}/deploy", get(worker::deploy::page).post(worker::deploy::act))
+        .route("/workers/{name}/rollback", get(worker::rollback::page).post(worker::rollback::act))
+        .route("/workers/{name}/tail", get(worker::tail::page))
+        .route("/live/workers/{name}/tail", get(worker::tail::live))
+        .route("/workers/{name}/objects", get(worker::objects::page))
+        .route("/workers/{name}/objects/find", get(worker::objects::find))
+        .route("/workers/{name}/objects/{class}/{object}", get(worker::object::page).post(worker::object::act))
         .route("/sign-out", post(sign_in::sign_out))
         .route_layer(from_fn_with_state(Arc::clone(dashboard), guard::guard));
     let open = Router::new()

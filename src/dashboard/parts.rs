@@ -138,16 +138,16 @@ pub fn scrolling(caption: &str, table: &Markup) -> Markup {
     html! { div.scroll role="region" tabindex="0" aria-label=(caption) { (table) } }
 }
 
-/// The pages of a long list, with links to them. `path` is the list's, without a query.
+/// The pages of a long list, with links to them. `path` is the list's, up to where `page=` follows.
 #[must_use]
 pub fn pages(path: &str, present: usize, per_page: usize, total: usize) -> Markup {
     let last = total.div_ceil(per_page).max(1);
     html! {
         @if last > 1 {
             nav.pages aria-label="Pages of this list" {
-                @if present > 1 { a rel="prev" href=(format!("{path}?page={}", present - 1)) { "Newer" } }
+                @if present > 1 { a rel="prev" href=(format!("{path}page={}", present - 1)) { "Newer" } }
                 span { "Page " (present) " of " (last) }
-                @if present < last { a rel="next" href=(format!("{path}?page={}", present + 1)) { "Older" } }
+                @if present < last { a rel="next" href=(format!("{path}page={}", present + 1)) { "Older" } }
             }
         }
     }

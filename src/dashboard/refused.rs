@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -23,6 +23,8 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
+/// The API's code for requests that pages of other sites make (`codes.md`).
+const FOREIGN_ORIGIN: u32 = 95002;
 /// More than any refusal of the API has.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
@@ -38,7 +40,7 @@ pub(super) async fn otherwise(State(dashboard): State<Arc<Dashboard>>, request: 
 pub(super) async fn for_browsers(request: Request, next: Next) -> Response {
     let as_page = wants_page(&request) && !is_of_the_api(request.uri().path());
     let mut response = next.run(request).await;
-    if as_page && response.status().as_u16() >= 400 && kind_is(response.headers(), "application/json") {
+    if as_page && response.status().as_u16() >= 400 && !kind_is(response.headers(), "text/html") {
         response = told(response).await;
     }
     if kind_is(response.headers(), "text/html") {
@@ -69,12 +71,25 @@ async fn told(response: Response) -> Response {
     let bytes = to_bytes(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
     let envelope = serde_json::from_slice::<Envelope<Value>>(&bytes);
     let messages = envelope.map(|envelope| envelope.errors).unwrap_or_default();
-    let messages: Vec<&str> = messages.iter().map(|error| error.message.as_str()).collect();
-    if messages.is_empty() {
-        return Response::from_parts(head, Body::from(bytes));
+    if messages.iter().any(|error| error.code == FOREIGN_ORIGIN) {
+        let message = "The page of another site led here, and this node takes nothing from those. If it was you who followed a link, go on from here.";
+        return page(head.status, "You come from another site", message);
     }
-    let title = if head.status.is_server_error() { "The node failed" } else { "Refused" };
-    page(head.status, title, &messages.join(" "))
+    let messages: Vec<&str> = messages.iter().map(|error| error.message.as_str()).collect();
+    let message = match messages[..] {
+        [] => "This address does not take such a request.".to_owned(),
+        _ => messages.join(" "),
+    };
+    let title = match head.status {
+        StatusCode::NOT_FOUND => "No such page",
+        status if status.is_server_error() => "The node failed",
+        _ => "Refused",
+    };
+    let mut response = page(head.status, title, &message);
+    if let Some(allow) = head.headers.get(header::ALLOW) {
+        response.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    response
 }
 
 /// Whether it is somebody with a browser who looks.

@@ -97,7 +97,7 @@
   // A browser gives up on a stream that is refused. Either the node is not there, or it does not know us any more.
   const retry = async () => {
     try {
-      const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" });
+      const answer = await fetch(location.href, { method: "HEAD", redirect: "manual", headers: { accept: "text/html" } });
       if (answer.type === "opaqueredirect") return location.reload();
     } catch {
       // Nobody is there yet.
@@ -108,4 +108,190 @@
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   addEventListener("pagehide", close);
   if (!document.hidden) open();
+})();
+
+// What the forms of actions do beyond being sent: sliders that keep their sum, and a command line that follows the message.
+(() => {
+  "use strict";
+
+  // --- Shares, in thousandths of a percent, so that they sum exactly ---
+
+  const ALL = 100000;
+  for (const list of document.querySelectorAll("[data-shares]")) {
+    const total = list.closest("form").querySelector("[data-sum]");
+    const rows = [...list.querySelectorAll("input[name=share]")].map((field) => {
+      const slider = document.createElement("input");
+      slider.type = "range";
+      slider.max = ALL;
+      slider.step = 1000;
+      slider.setAttribute("aria-label", `Share of ${field.closest("li").querySelector("label").innerText.trim()}`);
+      field.closest("li").append(slider);
+      return { field, slider, now: Math.round(Number(field.dataset.now) * 1000) };
+    });
+    const amount = (row) => Math.round(Number(row.field.value || 0) * 1000) || 0;
+    const tell = () => {
+      for (const row of rows) row.slider.value = amount(row);
+      const sum = rows.reduce((sum, row) => sum + amount(row), 0);
+      total.textContent = sum === ALL ? "" : ` (now ${sum / 1000} %)`;
+      total.classList.toggle("off", sum !== ALL);
+    };
+    // The others share what is left as they did before; such as are out come in only if nobody else is there.
+    const sharers = (moved) => {
+      let others = rows.filter((row) => row !== moved && row.field.value !== "");
+      if (!others.length) others = rows.filter((row) => row !== moved && row.now > 0);
+      let weights = others.map(amount);
+      if (!weights.some((weight) => weight > 0)) weights = others.map((row) => row.now);
+      if (!weights.some((weight) => weight > 0)) weights = others.map(() => 1);
+      return { moved, others, weights };
+    };
+    // As they did before this slider was first moved: step by step, rounding would add up.
+    let held = null;
+    const balance = (moved) => {
+      const { others, weights } = held;
+      if (!others.length) {
+        moved.field.value = ALL / 1000;
+        return;
+      }
+      const left = ALL - amount(moved);
+      const sum = weights.reduce((sum, weight) => sum + weight, 0);
+      const parts = weights.map((weight) => Math.floor((left * weight) / sum));
+      parts[weights.indexOf(Math.max(...weights))] += left - parts.reduce((sum, part) => sum + part, 0);
+      others.forEach((row, index) => (row.field.value = parts[index] / 1000));
+    };
+    for (const row of rows) {
+      row.slider.addEventListener("input", () => {
+        const share = Number(row.slider.value) / 1000;
+        if (held?.moved !== row) held = sharers(row);
+        row.field.value = share;
+        balance(row);
+        tell();
+      });
+      row.field.addEventListener("input", () => {
+        held = null;
+        tell();
+      });
+    }
+    tell();
+  }
+
+  // --- The command line says the message that is being typed ---
+
+  for (const box of document.querySelectorAll("[data-command]")) {
+    const field = document.getElementById(box.dataset.message);
+    const [code, copy] = [box.querySelector("code"), box.querySelector("[data-copy]")];
+    field.addEventListener("input", () => {
+      const quoted = `'${field.value.replaceAll("'", "'\\''")}'`;
+      const command = box.dataset.command + (field.value ? ` --message=${quoted}` : "");
+      code.textContent = command;
+      copy.dataset.copy = command;
+      copy.setAttribute("aria-label", `Copy command ${command}`);
+    });
+  }
+})();
+
+// A tail: requests as they end. Every text of it is somebody else's, and becomes a text node, never markup.
+(() => {
+  "use strict";
+
+  const section = document.querySelector("[data-tail]");
+  if (!section) return;
+  // Rows that are kept, and such as wait while it is paused.
+  const ROWS_MAX = 500;
+  const [rows, none, state, pause, clear] = ["rows", "none", "state", "pause", "clear"].map((id) =>
+    document.getElementById(`tail-${id}`),
+  );
+  const element = (name, className, text) => {
+    const made = document.createElement(name);
+    if (className) made.className = className;
+    made.textContent = text;
+    return made;
+  };
+  const line = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const pathOf = (request) => {
+    try {
+      const url = new URL(request.url);
+      return url.pathname + url.search;
+    } catch {
+      return String(request.url);
+    }
+  };
+
+  const row = (event) => {
+    const { request, response, type, message, scheduledTime } = event.event ?? {};
+    const made = document.createElement("li");
+    if (type) {
+      made.className = "noticed";
+      made.textContent = message;
+      return made;
+    }
+    const failed = event.outcome !== "ok";
+    if (failed) made.className = "failed";
+    const head = element("div", "head", "");
+    const number = event.sluice?.versionNumber;
+    const what = request ? `${request.method} ${pathOf(request)}` : `alarm ${scheduledTime ?? ""}`;
+    head.append(
+      element("time", "muted", new Date(event.eventTimestamp).toISOString().slice(11, 23)),
+      element("span", "outcome", [response?.status, failed || !response ? event.outcome : ""].filter(Boolean).join(" ")),
+      element("span", "path", what),
+      element("span", "muted", number ? `#${number}` : "–"),
+      element("span", "muted", `${event.wallTime} ms`),
+    );
+    made.append(head);
+    for (const log of event.logs ?? []) {
+      const kind = log.level === "error" ? "bad" : "";
+      made.append(element("pre", kind, `${log.level}: ${(log.message ?? []).map(line).join(" ")}`));
+    }
+    for (const { name, message } of event.exceptions ?? []) made.append(element("pre", "bad", `${name}: ${message}`));
+    return made;
+  };
+
+  let paused = false;
+  let waiting = [];
+  let missed = 0;
+  const show = (made) => {
+    none.hidden = true;
+    // The newest is on top.
+    rows.prepend(made);
+    while (rows.childElementCount > ROWS_MAX) rows.lastElementChild.remove();
+  };
+  const say = (text, name) => {
+    state.textContent = text;
+    state.dataset.state = name;
+  };
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.setAttribute("aria-pressed", String(paused));
+    pause.textContent = paused ? "Go on" : "Pause";
+    if (paused) return;
+    if (missed) show(element("li", "noticed", `${missed} events are left out here: more came than are kept while it is paused.`));
+    waiting.forEach((event) => show(row(event)));
+    [waiting, missed] = [[], 0];
+  });
+  clear.addEventListener("click", () => {
+    rows.replaceChildren();
+    [waiting, missed] = [[], 0];
+    none.hidden = false;
+  });
+
+  const source = new EventSource(section.dataset.tail);
+  source.onopen = () => say("live", "on");
+  source.onerror = () => say(source.readyState === EventSource.CLOSED ? "ended; load the page anew" : "not connected", "off");
+  source.addEventListener("tail", ({ data }) => {
+    const event = JSON.parse(data);
+    if (!paused) return show(row(event));
+    waiting.push(event);
+    if (waiting.length > ROWS_MAX) {
+      waiting.shift();
+      missed += 1;
+    }
+  });
+  source.addEventListener("refused", ({ data }) => {
+    source.close();
+    say(data, "off");
+  });
+  source.addEventListener("over", () => {
+    source.close();
+    location.reload();
+  });
+  addEventListener("pagehide", () => source.close());
 })();

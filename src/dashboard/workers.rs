@@ -46,7 +46,7 @@ pub(super) async fn page(
             (nothing_yet())
         } @else {
             (list(&dashboard, number))
-            (parts::pages("/", number, PER_PAGE, total))
+            (parts::pages("/?", number, PER_PAGE, total))
         }
     };
     let live = (total > 0).then(|| format!("/live/workers?page={number}"));

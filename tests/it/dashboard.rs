@@ -149,6 +149,24 @@ fn a_wrong_token_is_told_and_makes_one_wait() {
 }
 
 #[test]
+fn hanging_up_does_not_make_guessing_faster() {
+    let node = Node::start();
+    let began = std::time::Instant::now();
+    let guesses: Vec<Connection> = (0..4)
+        .map(|_| {
+            let mut guess = Connection::open(node.control);
+            let head = "content-type: application/x-www-form-urlencoded\r\ncontent-length: 11";
+            guess.send(format!("POST /sign-in HTTP/1.1\r\nhost: {}\r\n{head}\r\n\r\ntoken=wrong", node.control));
+            guess
+        })
+        .collect();
+    until("four guesses", || (node.log().matches("wrong token").count() == 4).then_some(()));
+    drop(guesses);
+    Browser::signed_in(&node);
+    assert!(began.elapsed().as_millis() >= 1000, "the places were free again at once: {:?}", began.elapsed());
+}
+
+#[test]
 fn the_command_opens_a_page_that_is_signed_in_once() {
     let node = Node::start();
     node.deploy_module("shop", &example("hello"), Upload::default());
@@ -216,7 +234,7 @@ fn a_foreign_page_can_do_nothing() {
         let reply = browser.submit_from(from, "/sign-out", &[("csrf", &secret)]);
         assert_eq!(reply.status, 403, "{from:?}");
         // A browser is told as a page, a program in JSON.
-        assert!(reply.header("content-type").is_some_and(|kind| kind.starts_with("text/html")), "{reply:?}");
+        assert!(reply.text().contains("<h1>You come from another site</h1>"), "{}", reply.text());
         assert_guarded(&reply);
         assert_eq!(browser.request("GET", "/live/workers", from, "").status, 403, "{from:?}");
     }
@@ -297,6 +315,12 @@ fn pages_and_the_api_live_side_by_side() {
         assert!(!reply.text().contains("\"success\""), "{path}: {}", reply.text());
     }
     assert_guarded(&browser.get("/nothing"));
+    for (path, status) in [("/sign-out", 405), ("/?page=x", 400), ("/sign-in/codes", 405)] {
+        let reply = browser.get(path);
+        assert_eq!(reply.status, status, "{path}");
+        assert!(reply.text().contains("<h1>Refused</h1>"), "{path}: {}", reply.text());
+        assert_guarded(&reply);
+    }
     // Programs are answered as before, also where a browser looks at the API.
     let json = |reply: &Reply| (reply.status, reply.json()["errors"][0]["code"].as_i64());
     assert_eq!(json(&browser.get("/client/v4/nothing")), (401, Some(10000)));
@@ -439,6 +463,9 @@ fn a_deployment_and_a_hundred_versions_are_told_with_who_and_why() {
     ] {
         assert!(deployments.contains(told), "{told}: {deployments}");
     }
+    let of_last = browser.page(&format!("/workers/shop/deployments?version={}", last.id));
+    assert!(of_last.contains("1 deployment with") && !of_last.contains("it was slow"), "{of_last}");
+    assert!(versions.contains(&format!("deployments?version={}", last.id)));
     assert!(browser.page(&format!("/workers/shop/versions/{}", last.id)).contains("<h1>Version #100</h1>"));
     assert_eq!(browser.get("/workers/shop/versions/x").status, 404);
     // A page takes milliseconds; how many is for a benchmark to say, and for a person to read here.

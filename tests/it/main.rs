@@ -25,6 +25,7 @@ mod corpus;
 mod crash;
 mod damage;
 mod dashboard;
+mod dashboard_actions;
 mod deployments;
 mod drain;
 mod explain;

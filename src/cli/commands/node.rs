@@ -22,6 +22,7 @@ pub async fn serve(args: &ServeArgs, common: &Common) -> anyhow::Result<()> {
     render::line(format_args!("workers      http://{}", node.data));
     render::line(format_args!("control API  http://{}", node.control));
     render::note(format_args!("data folder  {} (its file `token` holds the API's token)", folder.display()));
+    render::note("dashboard    `sluice dashboard` opens it in the browser");
     render::note("stop with Ctrl-C");
     stopped.await;
     stop(node).await

@@ -1,18 +1,22 @@
 //! The deployments of a worker as a timeline: who, why, and what moved.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use crate::catalog::{DEPLOYMENTS_KEPT, WorkerView};
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::named;
+<<<<<<< HEAD
+use crate::dashboard::worker::{named, rollback};
 use crate::dashboard::workers::Paged;
+=======
+use crate::dashboard::worker::named;
+>>>>>>> wt-dash
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
 use crate::domain::id::VersionId;
@@ -22,33 +26,53 @@ use crate::domain::version::Trigger;
 /// Deployments on one page.
 const PER_PAGE: usize = 25;
 
-/// `GET /workers/:name/deployments`.
+/// What the address may carry.
+#[derive(Debug, Default, Deserialize)]
+pub(in crate::dashboard) struct Asked {
+    page: Option<usize>,
+    version: Option<String>,
+}
+
+/// `GET /workers/:name/deployments[?version=…]`: all, or those that one version is in.
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
     Path(name): Path<String>,
-    Query(paged): Query<Paged>,
+    Query(asked): Query<Asked>,
 ) -> Response {
     let worker = match named(&dashboard, &name) {
         Ok(worker) => worker,
         Err(response) => return response,
     };
-    let (number, total) = (paged.number(), worker.deployments.len());
-    let from = (number - 1).saturating_mul(PER_PAGE).min(total);
+    let only: Option<VersionId> = asked.version.as_deref().and_then(|id| id.parse().ok());
+    let uses = |index: &usize| only.is_none_or(|id| worker.deployments[*index].split.share_of(id).is_some());
+    let all: Vec<usize> = (0..worker.deployments.len()).filter(uses).collect();
+    let number = asked.page.unwrap_or(1).max(1);
+    let shown: Vec<usize> = all.iter().copied().skip((number - 1).saturating_mul(PER_PAGE)).take(PER_PAGE).collect();
+    let (path, legend) = (WorkerTab::Deployments.path(&worker), Legend::of(&worker));
     let body = html! {
-        h2 { (figures::count(total as u64)) @if total == 1 { " deployment" } @else { " deployments" } }
-        @if total == DEPLOYMENTS_KEPT { p.muted { "The newest " (DEPLOYMENTS_KEPT) " are shown." } }
-        @if total == 0 { p.muted { "Nothing was ever deployed." } }
-        (timeline(&worker, &Legend::of(&worker), from..(from + PER_PAGE).min(total), dashboard.clock.now_ms()))
-        (parts::pages(&WorkerTab::Deployments.path(&worker), number, PER_PAGE, total))
+        h2 {
+            (figures::count(all.len() as u64)) @if all.len() == 1 { " deployment" } @else { " deployments" }
+            @if let Some(id) = only { " with " (legend.tagged(id)) }
+        }
+        @if only.is_some() { p { a href=(path) { "All deployments of " (worker.name) } } }
+        @if worker.deployments.len() == DEPLOYMENTS_KEPT { p.muted { "Older ones than the newest " (DEPLOYMENTS_KEPT) " are not shown." } }
+        @if all.is_empty() { p.muted { "There is none." } }
+        section.plain { (timeline(&worker, &legend, shown, dashboard.clock.now_ms())) }
+        (parts::pages(&only.map_or_else(|| format!("{path}?"), |id| format!("{path}?version={id}&")), number, PER_PAGE, all.len()))
     };
     let place = Place::Worker(&worker, WorkerTab::Deployments);
     let title = format!("Deployments of {}", worker.name);
     Page { title, place, live: None, body }.respond(&dashboard, &session)
 }
 
-/// These deployments of `worker`, newest first.
-pub(super) fn timeline(worker: &WorkerView, legend: &Legend<'_>, shown: Range<usize>, now_ms: u64) -> Markup {
+/// These of the deployments of `worker`, which are counted from the newest.
+pub(super) fn timeline(
+    worker: &WorkerView,
+    legend: &Legend<'_>,
+    shown: impl IntoIterator<Item = usize>,
+    now_ms: u64,
+) -> Markup {
     html! {
         ol.timeline {
             @for index in shown {
@@ -85,6 +109,9 @@ fn entry(legend: &Legend<'_>, deployment: &Deployment, before: Option<&Arc<Deplo
                 " " span.muted { "via " (deployment.provenance.source.as_str()) }
                 " · " (parts::ago(deployment.created_ms, now_ms))
                 " · " (parts::id(&id))
+                @if let Some(path) = rollback::path(legend.worker(), deployment).filter(|_| !is_active) {
+                    " · " a href=(path) aria-label=(format!("Roll back to deployment {}", &id[..8])) { "Roll back to this" }
+                }
             }
             @if let Some(message) = &deployment.message { p.message { (message) } }
             (legend.bar(deployment))
@@ -105,7 +132,7 @@ fn entry(legend: &Legend<'_>, deployment: &Deployment, before: Option<&Arc<Deplo
 }
 
 /// From which share to which: `0 % → 20 %`. What did not change is said once.
-fn shift(from: Option<Share>, to: Option<Share>) -> Markup {
+pub(super) fn shift(from: Option<Share>, to: Option<Share>) -> Markup {
     html! {
         @match (from, to) {
             (Some(from), Some(to)) if from == to => { (figures::share(to)) },
@@ -117,7 +144,7 @@ fn shift(from: Option<Share>, to: Option<Share>) -> Markup {
 }
 
 /// Every version of either split, with its share before and after: those of the new one in its order, then those that left.
-fn moves(before: Option<&Split>, after: &Split) -> Vec<(VersionId, Option<Share>, Option<Share>)> {
+pub(super) fn moves(before: Option<&Split>, after: &Split) -> Vec<(VersionId, Option<Share>, Option<Share>)> {
     let old = |id| before.and_then(|before| before.share_of(id));
     let present = after.entries().iter().map(|(id, share)| (*id, old(*id), Some(*share)));
     let left = before.into_iter().flat_map(Split::entries).filter(|(id, _)| after.share_of(*id).is_none());

@@ -8,11 +8,20 @@ use http::StatusCode;
 use crate::catalog::WorkerView;
 use crate::dashboard::{Dashboard, refused};
 
+pub mod command;
+pub mod deploy;
 pub mod deployments;
+pub mod diff;
+pub mod object;
+pub mod objects;
 pub mod overview;
+pub mod plan;
+pub mod rollback;
+pub mod tail;
 pub mod traffic;
 pub mod version;
 pub mod versions;
+pub mod wish;
 
 /// The worker of that name, or the page that says that there is none.
 ///

@@ -11,7 +11,7 @@ use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::named;
+use crate::dashboard::worker::{deploy, named};
 use crate::dashboard::workers::Paged;
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
@@ -49,7 +49,7 @@ pub(in crate::dashboard) async fn page(
     let body = html! {
         h2 { (figures::count(total as u64)) @if total == 1 { " version" } @else { " versions" } }
         (table(&worker, &Legend::of(&worker), &shown, dashboard.clock.now_ms()))
-        (parts::pages(&WorkerTab::Versions.path(&worker), number, PER_PAGE, total))
+        (parts::pages(&format!("{}?", WorkerTab::Versions.path(&worker)), number, PER_PAGE, total))
     };
     let place = Place::Worker(&worker, WorkerTab::Versions);
     let title = format!("Versions of {}", worker.name);
@@ -93,6 +93,7 @@ pub(super) fn table(worker: &WorkerView, legend: &Legend<'_>, shown: &[&Arc<Vers
                     th.number scope="col" { "Size" }
                     th.number scope="col" { "Start-up" }
                     th scope="col" { "Imports" }
+                    th scope="col" { "Deploy" }
                 }
             }
             tbody {
@@ -110,7 +111,7 @@ fn row(worker: &WorkerView, legend: &Legend<'_>, version: &Version, usage: &Usag
             th scope="row" { (legend.tagged(version.id)) }
             td { (parts::id(&version.id.to_string())) }
             td.text { p.clamp { (parts::text_or_none(version.annotations.message.as_deref())) } }
-            td { (used_by(worker, usage, now_ms)) }
+            td { (used_by(worker, version.id, usage, now_ms)) }
             td { (parts::ago(version.created_ms, now_ms)) }
             td.text.who { (version.provenance.author) " " span.muted { "via " (version.provenance.source.as_str()) } }
             td.number { (figures::size(module.size_bytes)) }
@@ -121,14 +122,19 @@ fn row(worker: &WorkerView, legend: &Legend<'_>, version: &Version, usage: &Usag
                     ul.imports { @for import in &module.imports { li { code { (import) } } } }
                 }
             }
+            td {
+                @if worker.is_deployable(version.id) {
+                    a href=(deploy::path(worker, Some(version.id))) aria-label=(format!("Deploy #{}", version.number)) { "Deploy…" }
+                }
+            }
         }
     }
 }
 
 /// Its share now, else how often it was deployed.
 #[must_use]
-pub fn used_by(worker: &WorkerView, usage: &Usage, now_ms: u64) -> Markup {
-    let deployments = WorkerTab::Deployments.path(worker);
+pub fn used_by(worker: &WorkerView, version: VersionId, usage: &Usage, now_ms: u64) -> Markup {
+    let deployments = format!("{}?version={version}", WorkerTab::Deployments.path(worker));
     html! {
         @if let Some(share) = usage.live { strong.on { "live " (figures::share(share)) } " " }
         @match usage.deployments {

@@ -1,5 +1,6 @@
 //! What all tests share: a node of one's own, guests that are built once, and short ways to say common things.
 
+pub mod browser;
 pub mod cli;
 pub mod connection;
 pub mod control;
