@@ -2,8 +2,8 @@
 //!
 //! A few threads serve all requests. A guest that computes holds one of them until a tick makes it give way, and then it stands
 //! in one queue with everybody: beside a hundred guests that spin, each step of a request waits for a hundred of theirs. So a
-//! guest that has computed for some [slices](crate::engine::metered::SLICE) without waiting for anything is moved, as it is, to other threads, which the
-//! system lets run when it has nothing better to do. A version of which several guests turn out so is *heavy*, and its next ones
+//! guest that has computed for many [slices](crate::engine::metered::SLICE) without waiting for anything is moved, as it is, to other threads, which the
+//! system lets run when it has nothing better to do. A version whose guests often compute for a slice or more is *heavy*, and its next ones
 //! begin there. When enough of them have been short it is heavy no more, and those that still live are moved back.
 //!
 //! On those threads each version has as many *turns* as there are cores, so that a version with many such guests takes nothing
@@ -26,16 +26,15 @@ use crate::host::state::Meter;
 
 /// Slices that a guest computes before another one of its version has its turn: 100 ms or more of CPU time.
 const SLICES_A_TURN: u32 = 50;
-/// What a guest that was too long adds to its version's score; one that was not takes one away. So a version with more than one
-/// such guest in thirty becomes heavy.
-const SCORE: u32 = 32;
-/// The score from which a version is heavy: one such guest is a guest, and four are a version.
-const HEAVY: u32 = 4 * SCORE;
+/// What each slice that a guest uses up adds to its version's score; a guest that used up none takes one away. So a version with
+/// more than one slice for every four guests becomes heavy, one of them in a hundred with a long pause for garbage does not.
+const OVERRUN: u32 = 4;
+/// The score from which a version is heavy: some 30 slices, which are 30 to 90 ms of CPU time.
+const HEAVY: u32 = 128;
 /// Enough: a version is out of it after a thousand short guests at the latest.
 const SCORE_MAX: u32 = 1024;
-/// Slices that a guest may use up one after another before it is moved: 10 to 25 ms of CPU time. With fewer, a pause of a guest's
-/// garbage collector would be taken for a guest that spins, and it would end behind everything else.
-const PATIENCE: u32 = 9;
+/// Slices that a guest may use up one after another before it is moved, whatever its version is like: 25 to 75 ms of CPU time.
+const PATIENCE: u32 = 24;
 /// The lowest priority there is.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
@@ -62,6 +61,7 @@ pub struct Movable<F: Future> {
     heavy: Arc<Heavy>,
     /// Slices that it has used up one after another.
     used_up: u32,
+    was_short: bool,
 }
 
 /// A guest on the other threads. It ends with this.
@@ -146,8 +146,9 @@ impl Heavy {
         self.score.load(Ordering::Relaxed) == 0
     }
 
-    fn was_long(&self) {
-        let more = |score: u32| Some(score.saturating_add(SCORE).min(SCORE_MAX));
+    /// One of its guests has used up a slice.
+    fn overran(&self) {
+        let more = |score: u32| Some(score.saturating_add(OVERRUN).min(SCORE_MAX));
         let _ = self.score.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 }
@@ -162,7 +163,7 @@ impl<F: Future + Unpin> Movable<F> {
         } else {
             meter.comes_home();
         }
-        Self { here: Some(inner), away: None, meter, heavy, used_up: 0 }
+        Self { here: Some(inner), away: None, meter, heavy, used_up: 0, was_short: true }
     }
 }
 
@@ -173,26 +174,29 @@ where
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let Self { here, away, meter, heavy, used_up } = &mut *self;
+        let Self { here, away, meter, heavy, used_up, was_short } = &mut *self;
         loop {
             if let Some(inner) = here.as_mut().filter(|_| !heavy.is_heavy()) {
                 match Pin::new(inner).poll(cx) {
                     Poll::Ready(output) => {
-                        heavy.was_short();
+                        if *was_short {
+                            heavy.was_short();
+                        }
                         return Poll::Ready(output);
                     }
                     Poll::Pending if !meter.take_overrun() => {
                         *used_up = 0;
                         return Poll::Pending;
                     }
-                    // It gave way, and has seen to it that it is polled again.
-                    Poll::Pending if *used_up < PATIENCE => {
-                        *used_up += 1;
-                        return Poll::Pending;
-                    }
                     Poll::Pending => {
+                        heavy.overran();
+                        *was_short = false;
+                        *used_up += 1;
+                        // It gave way, and has seen to it that it is polled again.
+                        if *used_up <= PATIENCE && !heavy.is_heavy() {
+                            return Poll::Pending;
+                        }
                         *used_up = 0;
-                        heavy.was_long();
                     }
                 }
             }
@@ -259,7 +263,7 @@ impl<F: Future + Unpin> Future for Turns<F> {
         if this.meter.take_overrun() {
             // It gave way, and is to be polled again; so nothing has to wake it.
             this.was_short = false;
-            this.heavy.was_long();
+            this.heavy.overran();
             if let Some((_, used)) = &mut this.turn
                 && *used + 1 < SLICES_A_TURN
             {
@@ -358,8 +362,11 @@ mod tests {
     async fn who_computes_for_a_while_now_and_then_stays() {
         let threads = Threads::start().unwrap();
         let heavy = threads.version();
-        for _ in 0..3 {
-            assert!(run(&heavy, PATIENCE).await.iter().all(|name| name != "heavy"));
+        for _ in 0..10 {
+            assert!(run(&heavy, 7).await.iter().all(|name| name != "heavy"));
+            for _ in 0..7 * OVERRUN {
+                run(&heavy, 0).await;
+            }
         }
         assert!(heavy.is_clear());
     }
