@@ -82,19 +82,10 @@ impl Dashboard {
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::USER_AGENT, TOOL)
             .header(header::CONTENT_TYPE, content_type)
-<<<<<<< HEAD
     }
 
     async fn send<T: DeserializeOwned>(&self, request: Request<Body>) -> Result<Option<T>, Refused> {
-        let response = match self.operations.clone().call(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
-=======
-            .body(body)
-            .map_err(|error| Refused::ours(&error))?;
         let response = self.api_answer(request).await;
->>>>>>> wt-dash
         let status = response.status();
         let bytes: Bytes = response.into_body().collect().await.map_err(|error| Refused::ours(&error))?.to_bytes();
         let envelope: Envelope<Value> = serde_json::from_slice(&bytes).map_err(|error| Refused::ours(&error))?;

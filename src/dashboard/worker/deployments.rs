@@ -11,12 +11,7 @@ use crate::catalog::{DEPLOYMENTS_KEPT, WorkerView};
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-<<<<<<< HEAD
 use crate::dashboard::worker::{named, rollback};
-use crate::dashboard::workers::Paged;
-=======
-use crate::dashboard::worker::named;
->>>>>>> wt-dash
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
 use crate::domain::id::VersionId;
