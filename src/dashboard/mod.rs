@@ -92,6 +92,7 @@ pub fn router(dashboard: &Arc<Dashboard>) -> Router {
         .route("/workers/{name}/objects/find", get(worker::objects::find))
         .route("/workers/{name}/objects/{class}/{object}", get(worker::object::page).post(worker::object::act))
         .route("/workers/{name}/variables", get(worker::variables::page).post(worker::variables::act))
+        .route("/workers/{name}/upload", get(worker::upload::page).post(worker::upload::act))
         .route("/workers/{name}/delete", get(worker::delete::worker_page).post(worker::delete::worker_act))
         .route(
             "/workers/{name}/versions/{version}/delete",

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod rollback;
 pub mod tail;
 pub mod traffic;
+pub mod upload;
 pub mod variables;
 pub mod version;
 pub mod versions;

@@ -165,8 +165,8 @@ fn is_variable(binding: &Binding) -> bool {
     matches!(binding.value, BindingValue::Text(_) | BindingValue::Json(_))
 }
 
-/// The metadata of a version that is like the one of `config` but for one variable.
-fn metadata(config: &Config, name: &str, value: Option<Value>, message: &str) -> Value {
+/// The metadata of a version that is like the one of `config` but for one variable; of no name, it is like it in all.
+pub(super) fn metadata(config: &Config, name: &str, value: Option<Value>, message: &str) -> Value {
     let others = config.bindings.iter().filter(|binding| binding.name.as_str() != name);
     let inherited = others.map(|binding| json!({ "name": binding.name.as_str(), "type": "inherit" }));
     let bindings: Vec<Value> = inherited.chain(value).collect();
@@ -198,12 +198,18 @@ fn multipart(metadata: &Value, module: &[u8]) -> Option<Vec<u8>> {
     if memchr::memmem::find(module, BOUNDARY.as_bytes()).is_some() {
         return None;
     }
-    let head = format!(
-        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n\
-         --{BOUNDARY}\r\nContent-Disposition: form-data; name=\"module.wasm\"; filename=\"module.wasm\"\r\n\
+    let (before, after) = around_module(metadata, BOUNDARY);
+    Some([before.as_bytes(), module, after.as_bytes()].concat())
+}
+
+/// What stands before and after the module in the body of an upload.
+pub(super) fn around_module(metadata: &Value, boundary: &str) -> (String, String) {
+    let before = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n\
+         --{boundary}\r\nContent-Disposition: form-data; name=\"module.wasm\"; filename=\"module.wasm\"\r\n\
          Content-Type: application/wasm\r\n\r\n"
     );
-    Some([head.as_bytes(), module, format!("\r\n--{BOUNDARY}--\r\n").as_bytes()].concat())
+    (before, format!("\r\n--{boundary}--\r\n"))
 }
 
 fn show(dashboard: &Dashboard, session: &Session, worker: &WorkerView, chosen: &Chosen, said: &Markup) -> Response {
