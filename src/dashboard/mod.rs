@@ -91,6 +91,13 @@ pub fn router(dashboard: &Arc<Dashboard>) -> Router {
         .route("/workers/{name}/objects", get(worker::objects::page))
         .route("/workers/{name}/objects/find", get(worker::objects::find))
         .route("/workers/{name}/objects/{class}/{object}", get(worker::object::page).post(worker::object::act))
+        .route("/workers/{name}/variables", get(worker::variables::page).post(worker::variables::act))
+        .route("/workers/{name}/upload", get(worker::upload::page).post(worker::upload::act))
+        .route("/workers/{name}/delete", get(worker::delete::worker_page).post(worker::delete::worker_act))
+        .route(
+            "/workers/{name}/versions/{version}/delete",
+            get(worker::delete::version_page).post(worker::delete::version_act),
+        )
         .route("/sign-out", post(sign_in::sign_out))
         .route_layer(from_fn_with_state(Arc::clone(dashboard), guard::guard));
     let open = Router::new()

@@ -233,6 +233,7 @@
       element("time", "muted", new Date(event.eventTimestamp).toISOString().slice(11, 23)),
       element("span", "outcome", [response?.status, failed || !response ? event.outcome : ""].filter(Boolean).join(" ")),
       element("span", "path", what),
+      element("span", "muted", event.executionModel === "durableObject" ? `object of ${event.entrypoint}` : ""),
       element("span", "muted", number ? `#${number}` : "–"),
       element("span", "muted", `${event.wallTime} ms`),
     );

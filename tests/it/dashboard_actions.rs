@@ -310,7 +310,7 @@ fn objects_are_listed_page_by_page_and_one_can_be_reset_and_deleted() {
     let preview = preview.text();
     for part in [
         "103 of 103",
-        "In memory of them: 103; they are reset when they leave memory, or after 90 s",
+        "103 in memory, reset when they leave memory, or after 90 s",
         "--durable-objects-code-update-mode 'deferred 90s'",
     ] {
         assert!(preview.contains(part), "{part}: {preview}");
@@ -338,4 +338,138 @@ fn objects_are_listed_page_by_page_and_one_can_be_reset_and_deleted() {
     // A worker without classes has no such tab.
     node.deploy_module("plain", &example("hello"), Upload::default());
     assert!(!browser.page("/workers/plain").contains("/workers/plain/objects") && page.contains("/workers/w/objects"));
+}
+
+#[test]
+fn a_variable_and_a_secret_make_versions_that_differ_in_nothing_else() {
+    let node = Node::start();
+    let bindings = json!([
+        { "type": "plain_text", "name": "GREETING", "text": "hello" },
+        { "type": "json", "name": "LIMITS", "json": { "a": 1 } },
+        { "type": "secret_text", "name": "API_KEY", "text": "s3cret-one" },
+    ]);
+    let upload = Upload::bindings(bindings)
+        .with("limits", json!({ "cpu_ms": 50 }))
+        .with("compatibility_date", json!("2026-02-03"));
+    let first = node.deploy_module("shop", &example("hello"), upload);
+    let browser = Browser::signed_in(&node);
+    let path = "/workers/shop/variables";
+    let page = browser.page(&format!("{path}?variable=GREETING"));
+    assert!(page.contains("A change makes version #2") && page.contains("hello") && page.contains("API_KEY"), "{page}");
+    assert!(!page.contains("s3cret"));
+
+    let change = |latest: &str, what: &str, name: &str, value: &str| {
+        let fields = [("latest", latest), ("name", name), ("value", value), ("kind", "text"), ("do", what)];
+        browser.submit(path, &fields)
+    };
+    let made = change(&first.id, "set-variable", "GREETING", "<b>hi</b>\r\nthere");
+    assert_eq!(made.status, 303, "{}", made.text());
+    let second = made.header("location").and_then(|to| to.rsplit('/').next()).expect("a version").to_owned();
+    let diff = browser.page(made.header("location").expect("a place"));
+    for part in
+        ["text: hello", "text: &lt;b&gt;hi&lt;/b&gt;\nthere", "What changes from #1 to #2", "2026-02-03", "50.0 ms"]
+    {
+        assert!(diff.contains(part), "{part}: {diff}");
+    }
+    assert!(!diff.contains("SHA-256") && !diff.contains("another value"), "{diff}");
+    assert_eq!(node.deployments("shop").len(), 1, "nothing is deployed by it");
+    let version = node.versions("shop").remove(0);
+    assert_eq!((text(&version["id"]), text(&version["metadata"]["source"])), (second.clone(), "dash".to_owned()));
+
+    // Of a form that is out of date nothing is made, nor of what is no variable.
+    let late = change(&first.id, "set-variable", "GREETING", "late").text();
+    assert!(late.contains("Somebody made version #2 meanwhile"), "{late}");
+    let wrong = change(&second, "set-variable", "API_KEY", "text").text();
+    assert!(wrong.contains("binding of another type"), "{wrong}");
+    let wrong = change(&second, "set-variable", "<b>", "text").text();
+    assert!(wrong.contains("class=\"problem\"") && !wrong.contains("<b>"), "{wrong}");
+    assert_eq!(browser.post(path, &[("latest", &second), ("name", "X"), ("do", "set-variable")]).status, 403);
+
+    let made = change(&second, "set-secret", "API_KEY", "s3cret-two");
+    let diff = browser.page(made.header("location").expect("a place"));
+    assert!(diff.contains("secret, another value") && !diff.contains("s3cret"), "{diff}");
+    let third = text(&node.versions("shop")[0]["id"]);
+    let made = change(&third, "remove-variable", "LIMITS", "");
+    assert!(browser.page(made.header("location").expect("a place")).contains("JSON: {&quot;a&quot;:1}"));
+    assert_eq!(node.versions("shop").len(), 4);
+}
+
+#[test]
+fn what_is_deleted_is_named_and_typed_first() {
+    let node = Node::start();
+    let versions = node.hello_versions("shop", 3);
+    let binding = Upload::bindings(json!([{ "type": "service", "name": "SHOP", "service": "shop" }]));
+    node.deploy_module("caller", &example("hello"), binding);
+    let browser = Browser::signed_in(&node);
+
+    let path = format!("/workers/shop/versions/{}/delete", versions[1].id);
+    let page = browser.page(&path);
+    assert!(page.contains("sluice versions delete 2 --name shop") && page.contains("no deployment"), "{page}");
+    assert!(browser.submit(&path, &[("typed", "#1")]).text().contains("Nothing was deleted"));
+    assert_eq!(browser.post(&path, &[("typed", "#2")]).status, 403);
+    assert_eq!(node.versions("shop").len(), 3);
+    browser.submit_and_follow(&path, &[("typed", "#2")]);
+    assert_eq!(node.versions("shop").len(), 2);
+    assert_eq!(browser.get(&path).status, 404);
+    // What the API refuses is said: one that is deployed, and the latest.
+    for (version, why) in [(&versions[0], "#1"), (&versions[2], "#3")] {
+        let path = format!("/workers/shop/versions/{}/delete", version.id);
+        assert!(browser.page(&path).contains("it cannot be deleted"));
+        assert!(browser.submit(&path, &[("typed", why)]).text().contains("class=\"problem\""));
+    }
+
+    let path = "/workers/shop/delete";
+    let page = browser.page(path);
+    assert!(page.contains("Bound to it are: caller") && page.contains("sluice delete shop"), "{page}");
+    assert!(browser.submit(path, &[("typed", "shopp")]).text().contains("Nothing was deleted"));
+    let refused = browser.submit(path, &[("typed", "shop")]).text();
+    assert!(refused.contains("class=\"problem\"") && refused.contains("name=\"force\""), "{refused}");
+    assert_eq!(browser.get("/workers/shop").status, 200);
+    browser.submit_and_follow(path, &[("typed", "shop"), ("force", "on")]);
+    assert_eq!(browser.get("/workers/shop").status, 404);
+}
+
+#[test]
+fn a_module_is_uploaded_as_a_version_like_the_latest() {
+    let node = Node::start();
+    let first = node.deploy_module("shop", &example("hello"), Upload::var("GREETING", "hello"));
+    let browser = Browser::signed_in(&node);
+    let path = "/workers/shop/upload";
+    let page = browser.page(path);
+    assert!(page.contains("enctype=\"multipart/form-data\"") && page.contains("It makes version #2"), "{page}");
+    let latest = format!("name=\"latest\" value=\"{}\"", first.id);
+    let secret = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a secret");
+    assert!(page.contains(&latest));
+    let send = |csrf: &str, latest: &str, module: &[u8]| {
+        let mut body = Vec::new();
+        for (name, value) in [("csrf", csrf), ("latest", latest), ("message", "<b>new</b>"), ("tag", "v2")] {
+            body.extend(
+                format!("--xyz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").into_bytes(),
+            );
+        }
+        let file = "--xyz\r\nContent-Disposition: form-data; name=\"module\"; filename=\"a.wasm\"\r\nContent-Type: application/wasm\r\n\r\n";
+        body.extend_from_slice(file.as_bytes());
+        body.extend_from_slice(module);
+        body.extend_from_slice(b"\r\n--xyz--\r\n");
+        browser.request("POST", path, &[("content-type", "multipart/form-data; boundary=xyz")], &body)
+    };
+    let module = std::fs::read(example("version-teller")).expect("a module");
+    assert_eq!(send("forged", &first.id, &module).status, 403);
+    let wrong = send(secret, &first.id, b"no component").text();
+    assert!(wrong.contains("No version was made."), "{wrong}");
+    assert_eq!(node.versions("shop").len(), 1);
+
+    let made = send(secret, &first.id, &module);
+    assert_eq!(made.status, 303, "{}", made.text());
+    let version = node.versions("shop").remove(0);
+    assert_eq!(text(&version["metadata"]["source"]), "dash");
+    assert_eq!(
+        (text(&version["annotations"]["workers/message"]), text(&version["annotations"]["workers/tag"])),
+        ("<b>new</b>".into(), "v2".into())
+    );
+    assert_eq!(version["resources"]["bindings"][0]["text"], "hello");
+    let diff = browser.page(made.header("location").expect("a place"));
+    assert!(diff.contains("SHA-256") && !diff.contains("<b>new") && !diff.contains("text: hello"), "{diff}");
+    assert_eq!(node.deployments("shop").len(), 1, "nothing is deployed by it");
+    assert!(send(secret, &first.id, &module).text().contains("Somebody made another version meanwhile"));
 }

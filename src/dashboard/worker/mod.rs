@@ -9,6 +9,7 @@ use crate::catalog::WorkerView;
 use crate::dashboard::{Dashboard, refused};
 
 pub mod command;
+pub mod delete;
 pub mod deploy;
 pub mod deployments;
 pub mod diff;
@@ -19,6 +20,8 @@ pub mod plan;
 pub mod rollback;
 pub mod tail;
 pub mod traffic;
+pub mod upload;
+pub mod variables;
 pub mod version;
 pub mod versions;
 pub mod wish;

@@ -12,7 +12,7 @@ use crate::dashboard::legend::Legend;
 use crate::dashboard::live::{self, Part};
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::traffic::{self, Live, Row};
-use crate::dashboard::worker::{deploy, deployments, named, rollback, versions};
+use crate::dashboard::worker::{delete, deploy, deployments, named, rollback, upload, variables, versions};
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
 
@@ -88,6 +88,9 @@ fn active(worker: &WorkerView, legend: &Legend<'_>, live: &Live, now_ms: u64) ->
             p.buttons {
                 @if worker.latest().is_some() { a.button href=(deploy::path(worker, None)) { "Deploy…" } }
                 @if let Some(path) = rollback::default_path(worker) { a.button href=(path) { "Roll back…" } }
+                a.button href=(upload::path(worker)) { "Upload…" }
+                a.button href=(variables::path(worker)) { "Variables…" }
+                a.button href=(delete::worker_path(worker)) { "Delete…" }
             }
         }
     };

@@ -117,7 +117,7 @@ fn resets(plan: &ObjectPlan, strategy: Option<&CodeUpdateStrategy>) -> String {
     match plan.live_moving {
         0 => "None of them is in memory, so none is reset.".to_owned(),
         live => {
-            format!("In memory of them: {}; they are reset {when}. What they have written stays.", figures::count(live))
+            format!("{} in memory, reset {when}. What they have written stays.", figures::count(live))
         }
     }
 }
@@ -177,8 +177,8 @@ mod tests {
         };
         let (none, deferred) = (serde_json::json!(null), serde_json::json!({"mode": "deferred", "max_delay": 300}));
         assert_eq!(told(0, none.clone()), "None of them is in memory, so none is reset.");
-        assert!(told(2, none).starts_with("In memory of them: 2; they are reset at once."));
-        assert!(told(1, deferred).contains("they are reset when they leave memory, or after 300 s."));
+        assert!(told(2, none).starts_with("2 in memory, reset at once."));
+        assert!(told(1, deferred).starts_with("1 in memory, reset when they leave memory, or after 300 s."));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{deploy, diff, named, rollback, tail, versions};
+use crate::dashboard::worker::{delete, deploy, diff, named, rollback, tail, versions};
 use crate::dashboard::{Dashboard, figures, parts, refused};
 use crate::domain::version::Version;
 
@@ -68,6 +68,7 @@ fn facts(dashboard: &Dashboard, worker: &WorkerView, version: &Version) -> Marku
                 a.button href=(rollback::path_to(worker, version.id)) { "Roll back to it…" }
             }
             a.button href=(tail::path(worker, version.id)) { "Logs" }
+            a.button href=(delete::version_path(worker, version)) { "Delete…" }
         }
         dl.facts {
             dt { "Id" } dd { code { (id) } (parts::copy(&id, "id")) }
