@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Node, Record, Upload, example, test_guest, until};
+use crate::harness::{Node, Record, Upload, example, http, test_guest, until};
 
 /// Every series with its value; panics if a line is not Prometheus text.
 fn series(text: &str) -> BTreeMap<String, f64> {
@@ -191,7 +191,7 @@ fn every_metric_of_the_table_is_exposed() {
     assert_eq!(node.get("hello", "/").status, 200);
     assert_eq!(node.get("nobody", "/").status, 404);
     let text = until("both are counted", || {
-        let text = crate::harness::http::request(node.control, "GET", "/metrics", &[], b"").text();
+        let text = node.metrics().text();
         (text.contains("sluice_unrouted_total 1\n") && text.contains("outcome=\"ok\"} 1\n")).then_some(text)
     });
     for metric in sluicegate::observe::exposition::TABLE {
@@ -209,6 +209,7 @@ fn every_metric_of_the_table_is_exposed() {
     assert!(value("sluice_store_sync_seconds_count") >= 1.0 && value("sluice_store_sync_seconds_sum") > 0.0);
     assert!(value("sluice_request_memory_bytes_max") > 0.0);
     assert!(value("sluice_start_time_seconds") > 1e9);
-    let grafana = crate::harness::http::request(node.control, "GET", "/grafana.json", &[], b"");
+    let host = node.control.to_string();
+    let grafana = http::request(node.control, "GET", "/grafana.json", &[("host", &host)], b"");
     assert!(grafana.status == 200 && grafana.text().contains("sluice_deployment_share"));
 }
