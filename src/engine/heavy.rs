@@ -35,7 +35,7 @@ const HEAVY: u32 = 128;
 const SCORE_MAX: u32 = 1024;
 /// Slices that a guest may use up one after another before it is moved, whatever its version is like: 25 to 75 ms of CPU time.
 const PATIENCE: u32 = 24;
-/// The lowest priority there is.
+/// The lowest niceness there is, where the system refuses to let them run only when it is idle.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
 
@@ -98,8 +98,16 @@ impl Threads {
         // Of this thread alone; elsewhere it would be of the process.
         #[cfg(target_os = "linux")]
         builder.on_thread_start(|| {
-            // Without it they are in the way of the others, and no one is hurt otherwise.
-            let _ = rustix::process::nice(NICE);
+            use thread_priority::{NormalThreadSchedulePolicy::Idle, ThreadPriority, ThreadSchedulePolicy};
+
+            // Whoever else wakes up takes their core at once, which the lowest niceness does not give: there a thread that runs
+            // may finish its turn of some milliseconds first.
+            let this = thread_priority::thread_native_id();
+            let idle = ThreadSchedulePolicy::Normal(Idle);
+            if thread_priority::set_thread_priority_and_policy(this, ThreadPriority::Min, idle).is_err() {
+                // Without it they are in the way of the others, and no one is hurt otherwise.
+                let _ = rustix::process::nice(NICE);
+            }
         });
         Ok(Self { runtime: Some(builder.build()?) })
     }

@@ -124,3 +124,25 @@ fn hundreds_of_guests_that_spin_keep_no_one_waiting() {
         node.until_quiet();
     }
 }
+
+/// The threads for guests that compute for long run when nothing else does: `SCHED_IDLE`, which is 5.
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_for_long_guests_are_the_last_to_run() {
+    let node = Node::start();
+    let policies = || -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", node.pid())).expect("the process is there").flatten();
+        // A thread may end while we look.
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        let policy_of = |stat: String| {
+            let (head, fields) = stat.rsplit_once(')')?;
+            // The 41st field of all; two stand before the end of the name.
+            head.ends_with("(heavy").then(|| fields.split_whitespace().nth(38).expect("a policy").to_owned())
+        };
+        stats.filter_map(policy_of).collect()
+    };
+    until("they are all idle", || {
+        let policies = policies();
+        (!policies.is_empty() && policies.iter().all(|policy| policy == "5")).then_some(())
+    });
+}
