@@ -103,8 +103,8 @@ fn wrong_methods_and_unknown_paths_are_refused_in_json() {
 #[test]
 fn no_operation_lets_a_stranger_or_a_web_page_in() {
     let besieged = Besieged::start();
-    // Open by design: what wrangler asks to explain a refusal, metrics for this machine, and a tail's own URL.
-    let open = ["/client/v4/accounts", "/client/v4/openapi.json", "/metrics", "/tails/x"];
+    // Open by design: what wrangler asks to explain a refusal, metrics for this machine and how to show them, a tail's own URL.
+    let open = ["/client/v4/accounts", "/client/v4/openapi.json", "/grafana.json", "/metrics", "/tails/x"];
     for (method, path) in operations(&besieged) {
         for token in ["", "Bearer ", "Bearer wrong", "Basic d3Jvbmc=", &besieged.node.token] {
             if open.contains(&path.as_str()) {

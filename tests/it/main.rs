@@ -15,6 +15,7 @@ mod api_robustness;
 mod artifacts;
 mod assignment;
 mod bench_command;
+mod browser;
 mod classes;
 mod cli;
 mod cli_config;
