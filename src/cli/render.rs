@@ -8,6 +8,7 @@ use anyhow::Error;
 use serde::Serialize;
 
 use super::fault;
+pub use crate::domain::size::words as size;
 
 /// How data is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,19 +124,6 @@ pub fn bar(length: u64, what: &str) -> indicatif::ProgressBar {
 /// `20%`, `33.333%`.
 pub fn percent(percentage: f64) -> String {
     format!("{}%", (percentage * 1000.0).round() / 1000.0)
-}
-
-/// `52.1 KiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut amount = bytes as f64;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} bytes") } else { format!("{amount:.1} {}", UNITS[unit]) }
 }
 
 /// `3 min ago`; a time that cannot be read is shown as it is.

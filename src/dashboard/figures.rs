@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::domain::measures::Counts;
 use crate::domain::module::Startup;
+pub use crate::domain::size::words as size;
 use crate::domain::split::Share;
 
 /// Where there is no number.
@@ -92,20 +93,6 @@ pub fn startup(startup: Startup) -> String {
         0 => "<1 ms".to_owned(),
         ms => format!("{} ms", count(ms)),
     }
-}
-
-/// `84 bytes`, `52.1 KiB`.
-#[must_use]
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut amount = bytes as f64;
-    let mut unit = 0;
-    while amount >= 1024.0 && unit + 1 < UNITS.len() {
-        amount /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} bytes") } else { format!("{amount:.1} {}", UNITS[unit]) }
 }
 
 /// The beginning of a text, of so many characters at most.

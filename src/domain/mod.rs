@@ -28,6 +28,7 @@ pub mod object;
 pub mod outcome;
 pub mod rollout;
 pub mod route;
+pub mod size;
 pub mod split;
 pub mod verdict;
 pub mod version;

@@ -188,11 +188,14 @@ fn the_request_log_goes_to_standard_output_if_asked() {
 fn every_metric_of_the_table_is_exposed() {
     let node = Node::start();
     node.deploy_module("hello", &example("hello"), Upload::default());
+    let reuse = Upload::default().with("sluice", serde_json::json!({ "instance_reuse": true }));
+    node.deploy_module("reused", &example("hello"), reuse);
     assert_eq!(node.get("hello", "/").status, 200);
+    assert_eq!(node.get("reused", "/").status, 200);
     assert_eq!(node.get("nobody", "/").status, 404);
     let text = until("both are counted", || {
         let text = node.metrics().text();
-        (text.contains("sluice_unrouted_total 1\n") && text.contains("outcome=\"ok\"} 1\n")).then_some(text)
+        (text.contains("sluice_unrouted_total 1\n") && text.matches("outcome=\"ok\"} 1\n").count() == 2).then_some(text)
     });
     for metric in sluicegate::observe::exposition::TABLE {
         let head = format!("# HELP {0} {1}\n# TYPE {0} {2}\n", metric.name, metric.help, metric.kind);
@@ -208,6 +211,9 @@ fn every_metric_of_the_table_is_exposed() {
     assert!(value("sluice_store_commits_total") >= 1.0);
     assert!(value("sluice_store_sync_seconds_count") >= 1.0 && value("sluice_store_sync_seconds_sum") > 0.0);
     assert!(value("sluice_request_memory_bytes_max") > 0.0);
+    // A fresh instance is gone after its request; a reused one waits for the next.
+    assert_eq!(value("sluice_instances{worker=\"hello\""), 0.0);
+    assert_eq!(value("sluice_instances{worker=\"reused\""), 1.0);
     assert!(value("sluice_start_time_seconds") > 1e9);
     let host = node.control.to_string();
     let grafana = http::request(node.control, "GET", "/grafana.json", &[("host", &host)], b"");
