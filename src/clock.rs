@@ -7,6 +7,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub trait Clock: Send + Sync + 'static {
     /// Unix time in milliseconds: for what is recorded and shown.
     fn now_ms(&self) -> u64;
+    /// The same as precisely as it is known: for what others put beside times of their own.
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.now_ms())
+    }
     /// A moment that never goes back: for what is measured.
     fn instant(&self) -> Instant;
 }
@@ -17,9 +21,13 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        #[expect(clippy::disallowed_methods, reason = "this is the clock that others take")]
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that others take")]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
     }
 
     fn instant(&self) -> Instant {

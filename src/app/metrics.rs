@@ -8,17 +8,17 @@ use crate::engine::fleet::Fleet;
 use crate::engine::version_engine::VersionEngine;
 use crate::objects::Objects;
 use crate::observe::Observer;
-use crate::observe::exposition::Exposition;
+use crate::observe::exposition::{Exposition, Gather};
 use crate::store::SqliteStore;
 
-/// What writes them, whenever somebody asks.
+/// What gathers them, whenever somebody asks.
 pub(super) fn of_node(
     observer: &Arc<Observer>,
     fleet: &Arc<Fleet>,
     catalog: &Arc<Catalog>,
     objects: &Arc<Objects>,
     store: &Arc<SqliteStore>,
-) -> Arc<dyn Fn() -> String + Send + Sync> {
+) -> Gather {
     let (observer, fleet, store) = (Arc::clone(observer), Arc::clone(fleet), Arc::clone(store));
     let (catalog, objects) = (Arc::clone(catalog), Arc::clone(objects));
     let started_s = SystemClock.now_ms() / 1000;
@@ -33,8 +33,12 @@ pub(super) fn of_node(
         deployed(&catalog, &mut text);
         let dropped = observer.request_log.as_ref().map_or(0, |log| log.writer.dropped());
         text.single("sluice_request_log_dropped_total", dropped);
+        let spans = observer.tracer.as_ref().map(|tracer| tracer.dropped()).unwrap_or_default();
+        let family = text.family("sluice_spans_dropped_total");
+        family.value(&["queue_full"], spans.queue_full);
+        family.value(&["undelivered"], spans.undelivered);
         text.single("sluice_start_time_seconds", started_s);
-        text.finish()
+        text
     })
 }
 
@@ -49,7 +53,7 @@ fn instances(fleet: &Fleet, catalog: &Catalog, text: &mut Exposition) {
         ("sluice_instances", VersionEngine::instances as fn(&VersionEngine) -> usize),
         ("sluice_instances_waiting", VersionEngine::waiting),
     ] {
-        let mut family = text.family(name);
+        let family = text.family(name);
         for (worker, version, engine) in &ready {
             family.value(&[worker.as_str(), version], count(engine));
         }
@@ -60,17 +64,17 @@ fn instances(fleet: &Fleet, catalog: &Catalog, text: &mut Exposition) {
 fn deployed(catalog: &Catalog, text: &mut Exposition) {
     let view = catalog.view();
     text.single("sluice_workers", view.workers().len());
-    let mut family = text.family("sluice_deployment_share");
+    let family = text.family("sluice_deployment_share");
     for worker in view.workers() {
         for (version, share) in worker.active.iter().flat_map(|active| active.split.entries()) {
             family.value(&[worker.name.as_str(), &version.to_string()], share.percent() / 100.0);
         }
     }
-    let mut family = text.family("sluice_version_info");
+    let family = text.family("sluice_version_info");
     for worker in view.workers() {
         for version in worker.live() {
             let (id, number) = (version.id.to_string(), version.number.to_string());
-            family.value(&[worker.name.as_str(), &id, &number, version.tag()], 1);
+            family.value(&[worker.name.as_str(), &id, &number, version.tag()], 1_u64);
         }
     }
 }

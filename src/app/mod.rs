@@ -37,7 +37,9 @@ use crate::ingress::respond;
 use crate::ingress::serve::{Door, Overrides, VersionHeader};
 use crate::kv::Kv;
 use crate::objects::{self, Objects};
+use crate::observe::exposition::Gather;
 use crate::observe::history::History;
+use crate::observe::otlp::{self, Metering, Tracer};
 use crate::observe::writer::LineWriter;
 use crate::observe::{self, LineForm, Observer};
 use crate::rollouts::{self, Rollouts};
@@ -49,6 +51,8 @@ pub type OutboundPolicy = Policy;
 pub type GuardPages = bounds::GuardPages;
 /// Who may override the version of a request.
 pub type OverridePolicy = Overrides;
+/// Which traces and metrics go to which collector.
+pub type OtlpSettings = otlp::Settings;
 
 /// How long calls of the control API may go on after the data listener has drained.
 const CONTROL_DRAIN: Duration = Duration::from_secs(5);
@@ -82,6 +86,7 @@ pub struct Settings {
     pub drain: Duration,
     pub instance_slots: Option<u32>,
     pub guard_pages: GuardPages,
+    pub otlp: Option<OtlpSettings>,
 }
 
 /// Where a line for every request goes.
@@ -118,6 +123,8 @@ pub enum Error {
     Engines(String),
     #[error("cannot start the threads that serve clients")]
     Threads(#[source] io::Error),
+    #[error("cannot send traces")]
+    Traces(#[source] otlp::Error),
 }
 
 /// A node that serves.
@@ -149,6 +156,7 @@ struct Tasks {
     sweeping_kv: JoinHandle<()>,
     objects: Arc<Objects>,
     background: Vec<JoinHandle<()>>,
+    metering: Option<Metering>,
 }
 
 impl Settings {
@@ -173,6 +181,7 @@ impl Settings {
             drain: Duration::from_secs(30),
             instance_slots: None,
             guard_pages: GuardPages::Auto,
+            otlp: None,
         }
     }
 
@@ -185,6 +194,12 @@ impl Settings {
             drain: Duration::from_secs(2),
             ..Self::serve_defaults(data_dir)
         }
+    }
+
+    /// Who may override the version of a request to this address.
+    fn overrides_at(&self, data: SocketAddr) -> OverridePolicy {
+        let otherwise = if data.ip().is_loopback() { Overrides::Any } else { Overrides::Token };
+        self.overrides.unwrap_or(otherwise)
     }
 }
 
@@ -223,7 +238,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let kv = Kv::new(Arc::clone(&port), Arc::clone(&clock));
     let (objects_port, rollouts_port) = (Arc::clone(&port), Arc::clone(&port));
     let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
-    let observer = Observer::new(Arc::clone(&clock), request_log(&settings)?);
+    let observer = observer(&settings, &clock)?;
     reopen_at_hangup(&settings, &observer);
     let outbound = Arc::new(Outbound::new(settings.outbound.clone()));
     let fleet = fleet(&settings, &catalog, &outbound, &kv, &observer)?;
@@ -243,8 +258,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let (control_listener, control) = bind("the control API", settings.control_listen).await?;
     outbound.protect(control);
     let override_token = override_token(&token, dir)?;
-    let overrides =
-        settings.overrides.unwrap_or(if data.ip().is_loopback() { Overrides::Any } else { Overrides::Token });
+    let overrides = settings.overrides_at(data);
     let door = Door {
         catalog: Arc::clone(&catalog),
         dispatcher: Arc::clone(&dispatcher),
@@ -254,6 +268,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         overrides,
         override_token: override_token.clone(),
     };
+    let gather = metrics::of_node(&observer, &fleet, &catalog, &objects, &store);
     let api = Arc::new(control::Api {
         catalog: Arc::clone(&catalog),
         kv: Arc::clone(&kv),
@@ -265,7 +280,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         data_addr: data,
         control_addr: control,
         tails: Arc::clone(&observer.tails),
-        metrics: metrics::of_node(&observer, &fleet, &catalog, &objects, &store),
+        metrics: as_text(&gather),
     });
     let addresses_file = dir.join("addresses.json");
     write_addresses(&addresses_file, data, control)?;
@@ -273,20 +288,28 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let (stop_data, stop_control) = (CancellationToken::new(), CancellationToken::new());
     let crew = Arc::new(Crew::start().map_err(Error::Threads)?);
     let serving = tokio::spawn(listener::run(data_listener, Arc::new(door), crew, stop_data.clone(), settings.drain));
-    let mut background = tend(&objects, &dispatcher, &rollouts);
-    background.push(tokio::spawn(History::sample_forever(Arc::downgrade(&observer), Arc::clone(&clock))));
+    let background = tend(&objects, &dispatcher, &rollouts, &observer, &clock);
+    let metering = settings.otlp.as_ref().and_then(|otlp| Metering::start(otlp, gather, Arc::clone(&clock)));
     let dashboard = Dashboard::new(api, Arc::clone(&observer), clock, token.clone(), stop_control.clone());
     let controlling = tokio::spawn(serve_control(control_listener, dashboard, stop_control.clone()));
     let sweeping = tokio::spawn(Fleet::sweep_forever(Arc::downgrade(&fleet)));
     let sweeping_kv = tokio::spawn(Kv::sweep_forever(Arc::downgrade(&kv)));
+    let tasks =
+        Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background, metering };
     let inside = lab::Inside { catalog, fleet, dispatcher };
-    let tasks = Tasks { stop_data, stop_control, serving, controlling, sweeping, sweeping_kv, objects, background };
     Ok(Running { data, control, token, override_token, overrides, observer, inside, tasks, store, addresses_file })
 }
 
-/// What objects and rollouts need done while nobody asks for them.
-fn tend(objects: &Arc<Objects>, dispatcher: &Arc<Dispatcher>, rollouts: &Arc<Rollouts>) -> Vec<JoinHandle<()>> {
+/// What is done while nobody asks for it.
+fn tend(
+    objects: &Arc<Objects>,
+    dispatcher: &Arc<Dispatcher>,
+    rollouts: &Arc<Rollouts>,
+    observer: &Arc<Observer>,
+    clock: &Arc<dyn Clock>,
+) -> Vec<JoinHandle<()>> {
     vec![
+        tokio::spawn(History::sample_forever(Arc::downgrade(observer), Arc::clone(clock))),
         tokio::spawn(Objects::review_forever(Arc::downgrade(objects))),
         tokio::spawn(Rollouts::run_forever(Arc::downgrade(rollouts))),
         tokio::spawn(Objects::tidy_forever(Arc::downgrade(objects))),
@@ -327,8 +350,17 @@ impl Running {
     /// Stops: no new connection, requests in flight may end within the drain time, then the store is closed.
     pub async fn stop(self) {
         let _ = std::fs::remove_file(&self.addresses_file);
-        let Tasks { stop_data, stop_control, serving, mut controlling, sweeping, sweeping_kv, objects, background } =
-            self.tasks;
+        let Tasks {
+            stop_data,
+            stop_control,
+            serving,
+            mut controlling,
+            sweeping,
+            sweeping_kv,
+            objects,
+            background,
+            metering,
+        } = self.tasks;
         stop_data.cancel();
         let _ = serving.await;
         objects.stop().await;
@@ -344,6 +376,17 @@ impl Running {
         sweeping.abort();
         sweeping_kv.abort();
         background.iter().for_each(JoinHandle::abort);
+        let spans = async {
+            if let Some(tracer) = &self.observer.tracer {
+                tracer.stop().await;
+            }
+        };
+        let numbers = async {
+            if let Some(metering) = metering {
+                metering.stop().await;
+            }
+        };
+        tokio::join!(spans, numbers);
         let observer = Arc::clone(&self.observer);
         let flush = move || observer.request_log.iter().for_each(|log| log.writer.flush());
         let _ = tokio::task::spawn_blocking(flush).await;
@@ -366,6 +409,22 @@ async fn bind(what: &'static str, address: SocketAddr) -> Result<(TcpListener, S
 fn default_worker(settings: &Settings) -> Result<Option<WorkerName>, Error> {
     let parse = |name: &String| name.parse().map_err(|error| Error::DefaultWorker(name.clone(), error));
     settings.default_worker.as_ref().map(parse).transpose()
+}
+
+fn observer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Arc<Observer>, Error> {
+    let tracer = match &settings.otlp {
+        Some(otlp) => {
+            otlp.announce();
+            Tracer::start(otlp, Arc::clone(clock)).map_err(Error::Traces)?
+        }
+        None => None,
+    };
+    Ok(Observer::with_tracer(Arc::clone(clock), request_log(settings)?, tracer))
+}
+
+fn as_text(gather: &Gather) -> Arc<dyn Fn() -> String + Send + Sync> {
+    let gather = Arc::clone(gather);
+    Arc::new(move || gather().to_text())
 }
 
 fn request_log(settings: &Settings) -> Result<Option<observe::RequestLog>, Error> {

@@ -138,13 +138,15 @@ pub fn serve(args: &ServeArgs, common: &Common) -> anyhow::Result<app::Settings>
     Ok(settings)
 }
 
-/// Puts what was typed over the defaults.
+/// Puts what was typed, and what the environment says, over the defaults.
 pub fn apply(args: &NodeArgs, settings: &mut app::Settings) -> Result<(), Fault> {
     if let Ok(token) = std::env::var("SLUICE_API_TOKEN")
         && !token.is_empty()
     {
         settings.token = Some(token);
     }
+    settings.otlp =
+        app::OtlpSettings::from_environment().map_err(|error| usage(error.to_string()).hint(error.hint()))?;
     if let Some(text) = &args.outbound {
         settings.outbound = text.parse().map_err(|error| usage(format!("--outbound {text}: {error}")))?;
     }

@@ -120,10 +120,10 @@ impl Dispatcher {
         self: &Arc<Self>,
         worker: &Arc<WorkerView>,
         wanted: Wanted,
-        request: http::Request<Body>,
-        lineage: Lineage,
+        mut request: http::Request<Body>,
+        mut lineage: Lineage,
     ) -> Answer {
-        let mut open = Open::new(self, worker, &request, &lineage);
+        let mut open = Open::new(self, worker, &mut request, &mut lineage);
         let result = self.run(worker, wanted, request, lineage, &mut open).await;
         let (head, body) = match result {
             Ok(response) => {
@@ -158,7 +158,7 @@ impl Dispatcher {
             // What it calls of this worker's objects are copies of its own (E19).
             lineage.fork = Some(version);
         }
-        open.decision = Some(Decision { version: version.id, reason });
+        open.decide(Decision { version: version.id, reason });
         open.version = Some(Arc::clone(&version));
         let callers: Arc<dyn Callers> = Arc::<Self>::clone(self);
         let engine = self.fleet.ready(&worker.name, &version, &callers).await?;

@@ -59,12 +59,12 @@ impl Dispatcher {
     async fn call_object(
         self: Arc<Self>,
         target: ObjectTarget,
-        request: http::Request<Body>,
-        lineage: Lineage,
+        mut request: http::Request<Body>,
+        mut lineage: Lineage,
         placed: oneshot::Sender<()>,
     ) -> Result<http::Response<Body>, ObjectError> {
         let worker = self.objects.owner(&target.address)?;
-        let mut open = Open::new(&self, &worker, &request, &lineage);
+        let mut open = Open::new(&self, &worker, &mut request, &mut lineage);
         let result = self.fetch_of_object(&target, request, lineage, placed, &mut open).await;
         match result {
             Ok(response) => {
@@ -139,8 +139,8 @@ impl Dispatcher {
         if let Ok(method) = http::Method::from_bytes(ALARM.as_bytes()) {
             *event.method_mut() = method;
         }
-        let lineage = Lineage::of_itself(address.fork);
-        let mut open = Open::new(&self, &worker, &event, &lineage);
+        let mut lineage = Lineage::of_itself(address.fork);
+        let mut open = Open::new(&self, &worker, &mut event, &mut lineage);
         let target = ObjectTarget { address, name: None };
         let home = match self.objects.home(&target).await {
             Ok(home) => home,

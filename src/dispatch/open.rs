@@ -18,6 +18,7 @@ use crate::host::logs::{self, Stream};
 use crate::objects::home::Home;
 use crate::observe::Observer;
 use crate::observe::metrics::{Sample, VersionMetrics};
+use crate::observe::otlp::{Asked, Trace};
 use crate::observe::record::{Heard, Line, ObjectEvent, ObjectRef, Record, RequestId, VersionRef};
 
 /// The record of a request that has not ended. It is written when this is dropped, which is also what happens to the request
@@ -39,6 +40,8 @@ pub(super) struct Open {
     pub(super) depth: u8,
     /// Kept if somebody watches the worker.
     pub(super) heard: Option<Box<Heard>>,
+    /// Its span, if requests have spans.
+    trace: Option<Arc<Trace>>,
     pub(super) status: Option<u16>,
     pub(super) failure: Option<Conclusion>,
     /// Whether the body was sent to its end.
@@ -46,18 +49,25 @@ pub(super) struct Open {
 }
 
 impl Open {
+    /// Begins the record of `request`, and its span if requests have spans: `lineage` and the request's headers name it then.
     pub(super) fn new(
         dispatcher: &Dispatcher,
         worker: &WorkerView,
-        request: &http::Request<Body>,
-        lineage: &Lineage,
+        request: &mut http::Request<Body>,
+        lineage: &mut Lineage,
     ) -> Self {
         let listened = dispatcher.observer.tails.listen_to(&worker.name);
         let heard = listened.then(|| {
             Box::new(Heard { headers: request.headers().clone(), client: lineage.client, protocol: request.version() })
         });
+        // It is the span's id too, which is never 0.
+        let id = RequestId(fastrand::u64(1..));
+        if let Some(tracer) = &dispatcher.observer.tracer {
+            let asked = Asked { client: lineage.client, protocol: request.version(), depth: lineage.depth };
+            lineage.trace = Some(tracer.begin(id, request.headers_mut(), asked));
+        }
         Self {
-            id: RequestId(fastrand::u64(..)),
+            id,
             observer: Arc::clone(&dispatcher.observer),
             began: clock::monotonic(),
             began_ms: dispatcher.clock.now_ms(),
@@ -71,15 +81,24 @@ impl Open {
             uri: request.uri().clone(),
             depth: lineage.depth,
             heard,
+            trace: lineage.trace.clone(),
             status: None,
             failure: None,
             whole: false,
         }
     }
 
+    /// Notes which version runs, and why.
+    pub(super) fn decide(&mut self, decision: Decision) {
+        self.decision = Some(decision);
+        if let Some(trace) = &self.trace {
+            trace.decide(&self.worker, decision);
+        }
+    }
+
     /// The account of an object's event at `home`.
     pub(super) fn account_at(&mut self, home: &Home, event: ObjectEvent, lineage: &Lineage) -> Arc<Call> {
-        self.decision = Some(Decision { version: home.version.id, reason: Reason::Object });
+        self.decide(Decision { version: home.version.id, reason: Reason::Object });
         self.object = Some((home.class.clone(), home.address.id, event));
         self.version = Some(Arc::clone(&home.version));
         self.metrics = Some(Arc::clone(&home.engine.metrics));
@@ -130,7 +149,8 @@ impl Open {
         let (lines, lines_truncated) = finished.unwrap_or_default();
         let failed = conclusion.is_some_and(|conclusion| conclusion.blame != Some(Blame::Caller));
         let is_worth_a_word = failed || !lines.is_empty();
-        if !is_worth_a_word && self.observer.request_log.is_none() && self.heard.is_none() {
+        let trace = self.trace.as_ref().filter(|trace| trace.is_sampled());
+        if !is_worth_a_word && self.observer.request_log.is_none() && self.heard.is_none() && trace.is_none() {
             return;
         }
         let lines: Vec<Line<'_>> = lines.iter().map(|line| self.line(line)).collect();
@@ -169,6 +189,9 @@ impl Open {
             heard: self.heard.as_deref(),
         };
         self.observer.tails.tell(&self.worker, &record);
+        if let Some(trace) = trace {
+            trace.end(&record);
+        }
         match &self.observer.request_log {
             Some(log) => log.write(&record),
             None if !is_worth_a_word => {}

@@ -205,6 +205,32 @@ pub const INSTANCE_REUSE_MAX: u32 = 100_000;
 /// Instances of all versions at once, unless `--instances` says otherwise: each costs address space, not memory, until used.
 pub const INSTANCES: u32 = 1000;
 
+// --- Traces and metrics over OTLP ---
+
+/// Spans that may wait to be sent, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise: OpenTelemetry's own number.
+pub const SPANS_WAITING_MAX: usize = 2048;
+/// The most that it may say: each place costs its memory from the start.
+pub const SPANS_WAITING_SETTABLE: usize = 100_000;
+/// Spans that are sent at once, unless `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` says otherwise.
+pub const SPAN_BATCH: usize = 512;
+/// How long a span waits for others, unless `OTEL_BSP_SCHEDULE_DELAY` says otherwise.
+pub const SPAN_BATCH_EVERY: Duration = Duration::from_secs(5);
+/// How often metrics are sent, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
+pub const METRICS_EXPORT_EVERY: Duration = Duration::from_secs(60);
+/// How long a collector may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
+pub const OTLP_WALL_MAX: Duration = Duration::from_secs(10);
+/// Bytes of a collector's answer.
+pub const OTLP_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// How long a node that stops waits for its collector.
+pub const OTLP_FLUSH_MAX: Duration = Duration::from_secs(3);
+/// The same, for a collector that took nothing the last time.
+pub const OTLP_FLUSH_IN_VAIN_MAX: Duration = Duration::from_millis(500);
+/// Lines that a guest printed, on one span, and their bytes: with these, all spans that wait take 64 MiB at the very most.
+pub const SPAN_LINES_MAX: usize = 128;
+pub const SPAN_LINES_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of any other text on a span.
+pub const SPAN_TEXT_BYTES_MAX: usize = 4 * 1024;
+
 // --- The dashboard ---
 
 /// How long one stays signed in: a working day.
@@ -228,5 +254,6 @@ pub fn version_instances_max(instances: u32) -> usize {
 
 const _: () = assert!(MODULE_BYTES_MAX < UPLOAD_BYTES_MAX);
 const _: () = assert!(KV_VALUE_BYTES_MAX < KV_BULK_BYTES_MAX as u64);
+const _: () = assert!(SPAN_BATCH <= SPANS_WAITING_MAX && SPANS_WAITING_MAX <= SPANS_WAITING_SETTABLE);
 const _: () = assert!(SLOTS.is_multiple_of(100));
 const _: () = assert!(VERSION_PERMITS <= INSTANCES as usize);

@@ -16,6 +16,7 @@ use crate::domain::limits::{CALL_DEPTH_MAX, CALLS_PER_REQUEST_MAX};
 use crate::domain::outcome::Conclusion;
 use crate::host::logs::Lines;
 use crate::host::object::Address;
+use crate::observe::otlp::Trace;
 
 /// Where a request stands among the calls from worker to worker that one client's request has led to.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +29,8 @@ pub struct Lineage {
     pub fork: Option<VersionId>,
     /// Objects without async that lie around this call: one that comes back to them would wait for itself.
     pub waiting_objects: Vec<Address>,
+    /// The span of this request, if requests have spans.
+    pub trace: Option<Arc<Trace>>,
     /// Calls that may still be made for the client's request, however they branch. Made with the first of them.
     calls_left: OnceLock<Arc<AtomicU32>>,
 }
@@ -45,18 +48,22 @@ impl Lineage {
         Self { fork, ..Self::default() }
     }
 
-    /// The place of a call that is made from here, or none if there are too many of them already: too deep, or too many in all.
+    /// The place of a call that is made from here by `request`, which is told whose call it is; or none if there are too many of them
+    /// already: too deep, or too many in all.
     #[must_use]
-    pub fn child(&self) -> Option<Self> {
+    pub fn child<B>(&self, request: &mut http::Request<B>) -> Option<Self> {
         let calls_left = self.calls_left.get_or_init(|| Arc::new(AtomicU32::new(CALLS_PER_REQUEST_MAX)));
         if self.depth >= CALL_DEPTH_MAX {
             return None;
         }
         let taken = calls_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         taken.ok()?;
+        if let Some(trace) = &self.trace {
+            trace.call(request.headers_mut());
+        }
         let (fork, waiting_objects) = (self.fork, self.waiting_objects.clone());
         let calls_left = OnceLock::from(Arc::clone(calls_left));
-        Some(Self { depth: self.depth + 1, client: self.client, fork, waiting_objects, calls_left })
+        Some(Self { depth: self.depth + 1, client: self.client, fork, waiting_objects, trace: None, calls_left })
     }
 }
 

@@ -269,18 +269,18 @@ impl Objects {
         Arc::clone(counts.entry(worker.clone()).or_default())
     }
 
-    /// Writes what happened to the objects of all workers since the node started.
+    /// Tells what happened to the objects of all workers since the node started.
     pub fn expose(&self, text: &mut Exposition) {
         let counts: Vec<(WorkerName, Arc<Counts>)> = {
             let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             counts.iter().map(|(worker, counts)| (worker.clone(), Arc::clone(counts))).collect()
         };
         text.single("sluice_objects_live", self.live());
-        let mut family = text.family("sluice_object_starts_total");
+        let family = text.family("sluice_object_starts_total");
         for (worker, counts) in &counts {
             family.value(&[worker.as_str()], counts.started.load(Ordering::Relaxed));
         }
-        let mut family = text.family("sluice_object_resets_total");
+        let family = text.family("sluice_object_resets_total");
         for (worker, counts) in &counts {
             for (why, count) in [("reassigned", &counts.reassigned), ("failed", &counts.failed)] {
                 family.value(&[worker.as_str(), why], count.load(Ordering::Relaxed));

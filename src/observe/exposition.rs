@@ -1,5 +1,6 @@
-//! The metrics of a node as Prometheus reads them. [`TABLE`] says of each its name, kind, labels, unit and meaning: the help texts
-//! come from it, and so does the table in the README (a test compares them).
+//! The metrics of a node, gathered whenever somebody asks: as text for Prometheus here, as OTLP in [`otlp`](super::otlp). [`TABLE`]
+//! says of each its name, kind, labels, unit and meaning: the help texts come from it, and so does the table in the README (a test
+//! compares them).
 
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use crate::domain::distribution::Distribution;
 
 /// Upper bounds of the histograms' buckets, in microseconds; the last bucket has none.
-const BOUNDS_US: [u64; 14] =
+pub(super) const BOUNDS_US: [u64; 14] =
     [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];
 
 /// How a metric's number moves.
@@ -38,7 +39,7 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static [&'static str],
 const OF_VERSION: &[&str] = &["worker", "version"];
 
 /// Every metric that a node has.
-pub const TABLE: [Metric; 24] = {
+pub const TABLE: [Metric; 25] = {
     use Kind::{Counter, Gauge, Histogram};
     [
         metric(
@@ -104,6 +105,12 @@ pub const TABLE: [Metric; 24] = {
             "Always 1: the number and the tag of a version that is live.",
         ),
         metric("sluice_request_log_dropped_total", Counter, &[], "Lines of the request log that were dropped."),
+        metric(
+            "sluice_spans_dropped_total",
+            Counter,
+            &["why"],
+            "Spans that were not exported: the queue was full, or the collector did not take them.",
+        ),
         metric("sluice_start_time_seconds", Gauge, &[], "When the node started, in seconds of Unix time."),
     ]
 };
@@ -111,14 +118,58 @@ pub const TABLE: [Metric; 24] = {
 /// A dashboard for Grafana that shows them, to be imported there.
 pub const GRAFANA: &str = include_str!("grafana.json");
 
-/// The text as it is written.
-#[derive(Debug, Default)]
-pub struct Exposition(String);
+/// Gathers them from every room that keeps some.
+pub type Gather = std::sync::Arc<dyn Fn() -> Exposition + Send + Sync>;
 
-/// The lines of one metric.
-pub struct Family<'a> {
-    text: &'a mut String,
-    metric: &'static Metric,
+/// The values of all metrics at one moment.
+#[derive(Debug, Default)]
+pub struct Exposition(Vec<Family>);
+
+/// The values of one metric.
+#[derive(Debug)]
+pub struct Family {
+    pub metric: &'static Metric,
+    pub points: Vec<Point>,
+}
+
+/// One value of a metric.
+#[derive(Debug)]
+pub struct Point {
+    /// A value for each label of the metric.
+    pub labels: Vec<String>,
+    pub value: Value,
+}
+
+/// What a metric can be worth.
+#[derive(Debug)]
+pub enum Value {
+    Whole(u64),
+    Real(f64),
+    Spread(Spread),
+}
+
+/// Durations, counted in the buckets that [`BOUNDS_US`] bounds.
+#[derive(Debug)]
+pub struct Spread {
+    /// How many were at most as long as each bound.
+    pub at_most: [u64; BOUNDS_US.len()],
+    pub count: u64,
+    /// All of them together.
+    pub sum: Duration,
+}
+
+impl Metric {
+    /// Its unit as OTLP has it (UCUM), which its name says too. Without one it is a plain number: "1" would be a ratio.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        if self.name.contains("_seconds") {
+            "s"
+        } else if self.name.contains("_bytes") {
+            "By"
+        } else {
+            ""
+        }
+    }
 }
 
 impl Exposition {
@@ -126,52 +177,94 @@ impl Exposition {
     ///
     /// # Panics
     /// If the table has no such metric.
-    pub fn family(&mut self, name: &str) -> Family<'_> {
+    pub fn family(&mut self, name: &str) -> &mut Family {
         let metric = TABLE.iter().find(|metric| metric.name == name).expect("every metric is in the table");
-        // Writing to a text never fails, here and below.
-        let _ = writeln!(self.0, "# HELP {name} {}\n# TYPE {name} {}", metric.help, metric.kind);
-        Family { text: &mut self.0, metric }
+        self.0.push(Family { metric, points: Vec::new() });
+        self.0.last_mut().expect("it was just added")
     }
 
     /// A metric without labels.
-    pub fn single(&mut self, name: &str, value: impl Display) {
+    pub fn single(&mut self, name: &str, value: impl Into<Value>) {
         self.family(name).value(&[], value);
     }
 
-    /// All of it.
+    /// Every metric with what it is worth.
     #[must_use]
-    pub fn finish(self) -> String {
-        self.0
+    pub fn families(&self) -> &[Family] {
+        &self.0
+    }
+
+    /// All of it as Prometheus reads it.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for Family { metric, points } in &self.0 {
+            // Writing to a text never fails, here and below.
+            let _ = writeln!(text, "# HELP {name} {}\n# TYPE {name} {}", metric.help, metric.kind, name = metric.name);
+            points.iter().for_each(|point| point.write(metric, &mut text));
+        }
+        text
     }
 }
 
-impl Family<'_> {
-    /// One line, with a value for each label of the metric.
-    pub fn value(&mut self, labels: &[&str], value: impl Display) {
-        self.line("", labels, None, value);
-    }
-
-    /// The lines of one distribution, whose durations were `sum` together.
-    pub fn distribution(&mut self, labels: &[&str], distribution: &Distribution, sum: Duration) {
-        for us in BOUNDS_US {
-            let bound = Duration::from_micros(us);
-            self.line("_bucket", labels, Some(&bound.as_secs_f64().to_string()), distribution.at_most(bound));
-        }
-        let count = distribution.count();
-        self.line("_bucket", labels, Some("+Inf"), count);
-        self.line("_sum", labels, None, sum.as_secs_f64());
-        self.line("_count", labels, None, count);
-    }
-
-    fn line(&mut self, suffix: &str, labels: &[&str], bound: Option<&str>, value: impl Display) {
+impl Family {
+    /// One value, with a value for each label of the metric.
+    pub fn value(&mut self, labels: &[&str], value: impl Into<Value>) {
         debug_assert_eq!(labels.len(), self.metric.labels.len(), "{}", self.metric.name);
-        let named = self.metric.labels.iter().copied().zip(labels.iter().copied());
-        let _ = write!(self.text, "{}{suffix}", self.metric.name);
-        for (place, (label, value)) in named.chain(bound.map(|bound| ("le", bound))).enumerate() {
-            let _ = write!(self.text, "{}{label}=\"{}\"", if place == 0 { '{' } else { ',' }, Escaped(value));
+        let labels = labels.iter().map(ToString::to_string).collect();
+        self.points.push(Point { labels, value: value.into() });
+    }
+
+    /// One distribution, whose durations were `sum` together.
+    pub fn distribution(&mut self, labels: &[&str], distribution: &Distribution, sum: Duration) {
+        let at_most = BOUNDS_US.map(|us| distribution.at_most(Duration::from_micros(us)));
+        self.value(labels, Value::Spread(Spread { at_most, count: distribution.count(), sum }));
+    }
+}
+
+impl Point {
+    fn write(&self, metric: &Metric, text: &mut String) {
+        match &self.value {
+            Value::Whole(number) => self.line(metric, text, ("", None), number),
+            Value::Real(number) => self.line(metric, text, ("", None), number),
+            Value::Spread(Spread { at_most, count, sum }) => {
+                for (us, so_many) in BOUNDS_US.iter().zip(at_most) {
+                    let bound = Duration::from_micros(*us).as_secs_f64().to_string();
+                    self.line(metric, text, ("_bucket", Some(&bound)), so_many);
+                }
+                self.line(metric, text, ("_bucket", Some("+Inf")), count);
+                self.line(metric, text, ("_sum", None), sum.as_secs_f64());
+                self.line(metric, text, ("_count", None), count);
+            }
         }
-        let end = if labels.is_empty() && bound.is_none() { "" } else { "}" };
-        let _ = writeln!(self.text, "{end} {value}");
+    }
+
+    fn line(&self, metric: &Metric, text: &mut String, (suffix, bound): (&str, Option<&str>), value: impl Display) {
+        let named = metric.labels.iter().copied().zip(self.labels.iter().map(String::as_str));
+        let _ = write!(text, "{}{suffix}", metric.name);
+        for (place, (label, value)) in named.chain(bound.map(|bound| ("le", bound))).enumerate() {
+            let _ = write!(text, "{}{label}=\"{}\"", if place == 0 { '{' } else { ',' }, Escaped(value));
+        }
+        let end = if self.labels.is_empty() && bound.is_none() { "" } else { "}" };
+        let _ = writeln!(text, "{end} {value}");
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Whole(number)
+    }
+}
+
+impl From<usize> for Value {
+    fn from(number: usize) -> Self {
+        Self::Whole(number as u64)
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Self {
+        Self::Real(number)
     }
 }
 
@@ -245,6 +338,7 @@ mod tests {
             assert!(metric.name.starts_with("sluice_"), "{}", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
             assert!(metric.kind != Kind::Histogram || metric.name.ends_with("_seconds"), "{}", metric.name);
+            assert_eq!(metric.unit() == "s", metric.name.ends_with("_seconds"), "{}", metric.name);
             assert!(metric.help.ends_with('.'), "{}", metric.name);
             assert_eq!(TABLE.iter().filter(|other| other.name == metric.name).count(), 1);
         }
@@ -256,9 +350,9 @@ mod tests {
         let mut distribution = Distribution::default();
         [1, 2, 700].iter().for_each(|ms| distribution.add(Duration::from_millis(*ms)));
         text.family("sluice_request_seconds").distribution(&["w", "v"], &distribution, Duration::from_millis(703));
-        text.family("sluice_version_info").value(&["w", "v", "1", "a\"b\\c\nd"], 1);
-        text.single("sluice_workers", 3);
-        let text = text.finish();
+        text.family("sluice_version_info").value(&["w", "v", "1", "a\"b\\c\nd"], 1_u64);
+        text.single("sluice_workers", 3_u64);
+        let text = text.to_text();
         for line in [
             "# TYPE sluice_request_seconds histogram\n",
             "sluice_request_seconds_bucket{worker=\"w\",version=\"v\",le=\"0.001\"} 1\n",

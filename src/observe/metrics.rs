@@ -108,32 +108,32 @@ impl Metrics {
         versions.iter().map(|(series, counters)| (series.clone(), Arc::clone(counters))).collect()
     }
 
-    /// Writes all of it as Prometheus reads it.
+    /// Tells all of it.
     pub fn expose(&self, text: &mut Exposition) {
         let versions: Vec<_> = self.all().into_iter().map(|(series, counters)| (labels(&series), counters)).collect();
         let versions: Vec<_> =
             versions.iter().map(|((worker, version), counters)| ([&**worker, version], counters)).collect();
-        let mut family = text.family("sluice_requests_total");
+        let family = text.family("sluice_requests_total");
         for ([worker, version], counters) in &versions {
             for (outcome, count) in Outcome::ALL.iter().zip(&counters.outcomes) {
                 family.value(&[worker, version, outcome.as_str()], load(count));
             }
         }
-        let mut family = text.family("sluice_responses_total");
+        let family = text.family("sluice_responses_total");
         for ([worker, version], counters) in &versions {
             for (class, count) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&counters.classes[1..]) {
                 family.value(&[worker, version, class], load(count));
             }
         }
         for (name, pick) in HISTOGRAMS {
-            let mut family = text.family(name);
+            let family = text.family(name);
             for (labels, counters) in &versions {
                 let histogram = pick(counters);
                 family.distribution(labels, &histogram.distribution(), Duration::from_nanos(load(&histogram.sum_ns)));
             }
         }
         for (name, pick) in NUMBERS {
-            let mut family = text.family(name);
+            let family = text.family(name);
             versions.iter().for_each(|(labels, counters)| family.value(labels, load(pick(counters))));
         }
         text.single("sluice_unrouted_total", load(&self.unrouted));
@@ -240,7 +240,7 @@ mod tests {
     fn exposed(metrics: &Metrics) -> String {
         let mut text = Exposition::default();
         metrics.expose(&mut text);
-        text.finish()
+        text.to_text()
     }
 
     #[test]

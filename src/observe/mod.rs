@@ -7,6 +7,7 @@ pub mod exposition;
 pub mod history;
 mod log_line;
 pub mod metrics;
+pub mod otlp;
 pub mod record;
 mod short_line;
 pub mod tail;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::observe::history::History;
 use crate::observe::metrics::Metrics;
+use crate::observe::otlp::Tracer;
 use crate::observe::record::Record;
 use crate::observe::tail::Tails;
 use crate::observe::writer::LineWriter;
@@ -55,17 +57,30 @@ pub struct Observer {
     pub request_log: Option<RequestLog>,
     /// Who watches requests.
     pub tails: Arc<Tails>,
+    /// What makes a span of every request, if spans go anywhere.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Observer {
     /// An observer that writes a line for every request to `request_log`, if there is one.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, request_log: Option<RequestLog>) -> Arc<Self> {
+        Self::with_tracer(clock, request_log, None)
+    }
+
+    /// One that also hands a span of every request to `tracer`, if there is one.
+    #[must_use]
+    pub fn with_tracer(
+        clock: Arc<dyn Clock>,
+        request_log: Option<RequestLog>,
+        tracer: Option<Arc<Tracer>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             metrics: Metrics::default(),
             history: History::default(),
             request_log,
             tails: Tails::new(clock),
+            tracer,
         })
     }
 }

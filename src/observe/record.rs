@@ -133,7 +133,7 @@ pub(super) fn whole_millis(duration: Duration) -> u64 {
 
 /// A request that went well, for tests to vary.
 #[cfg(test)]
-pub(super) fn sample() -> Record<'static> {
+pub(in crate::observe) fn sample() -> Record<'static> {
     Record {
         id: RequestId(7),
         began_ms: 1_000,

@@ -38,6 +38,7 @@ mod main_job;
 mod metadata;
 mod objects;
 mod observe;
+mod otlp;
 mod outbound;
 mod projects;
 mod request_log;

@@ -143,12 +143,12 @@ impl durable_objects::HostStubWithStore<State> for Objects {
             request.path_with_query.get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
             let current = Arc::clone(&state.current);
             let objects = Arc::clone(&state.environment.callers);
-            let (request, _options) = request.into_http(&mut store, async { Ok(()) })?;
+            let (mut request, _options) = request.into_http(&mut store, async { Ok(()) })?;
             let account = match outbound::charge(&current) {
                 Ok(account) => account,
                 Err(error) => return Ok((Err(refused(format!("{error:?}"))), own)),
             };
-            let Some(lineage) = account.lineage.child() else {
+            let Some(lineage) = account.lineage.child(&mut request) else {
                 return Ok((Err(refused("too many calls from one to another".to_owned())), own));
             };
             let address = Address { namespace: id.namespace, id: id.id, fork: lineage.fork };

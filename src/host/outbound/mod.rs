@@ -22,6 +22,7 @@ use crate::host::environment::Environment;
 use crate::host::logs::Current;
 use crate::host::object::{self, Address, Object};
 use crate::host::ports::{CallError, ObjectTarget};
+use crate::observe::otlp::Sending;
 
 pub use network::Outbound;
 pub use policy::{Policy, PolicyError};
@@ -56,13 +57,14 @@ pub fn charge(current: &Current) -> Result<Arc<Call>, Error> {
 pub fn send(
     environment: &Environment,
     target: Target,
-    request: http::Request<Body>,
+    mut request: http::Request<Body>,
     options: Option<RequestOptions>,
     account: &Call,
 ) -> BoxFuture<'static, Result<http::Response<Body>, Error>> {
     match target {
         Target::Worker(worker) => {
-            let Some(lineage) = account.lineage.child() else { return ready(Err(Error::LoopDetected)).boxed() };
+            let child = account.lineage.child(&mut request);
+            let Some(lineage) = child else { return ready(Err(Error::LoopDetected)).boxed() };
             let call = environment.callers.call(&worker, request, lineage);
             call.map(|result| {
                 result.map_err(|error| match error {
@@ -72,13 +74,48 @@ pub fn send(
             .boxed()
         }
         Target::Object { namespace, id, name } => {
-            let Some(lineage) = account.lineage.child() else { return ready(Err(Error::LoopDetected)).boxed() };
+            let child = account.lineage.child(&mut request);
+            let Some(lineage) = child else { return ready(Err(Error::LoopDetected)).boxed() };
             let address = Address { namespace, id, fork: lineage.fork };
             let sending = environment.callers.send(ObjectTarget { address, name }, request, lineage);
             async move { Ok(sending.await.await.unwrap_or_else(|error| object::address::failed(&error))) }.boxed()
         }
         Target::Namespace(namespace) => environment.namespaces.answer(namespace, request).map(Ok).boxed(),
-        Target::Network => environment.outbound.send(request, options.unwrap_or_default()),
+        Target::Network => {
+            let span = account.lineage.trace.as_ref().and_then(|trace| trace.send(&mut request));
+            let sending = environment.outbound.send(request, options.unwrap_or_default());
+            match span {
+                Some(span) => traced(span, sending).boxed(),
+                None => sending,
+            }
+        }
+    }
+}
+
+/// The same, with a span that ends when the answer begins.
+async fn traced(
+    span: Sending,
+    sending: impl Future<Output = Result<http::Response<Body>, Error>>,
+) -> Result<http::Response<Body>, Error> {
+    let result = sending.await;
+    span.end(result.as_ref().map(|response| response.status().as_u16()).map_err(error_word));
+    result
+}
+
+/// An error of the network in a word, as `wasi:http` calls it.
+fn error_word(error: &Error) -> &'static str {
+    match error {
+        Error::DnsError { .. } => "DNS-error",
+        Error::DestinationIpProhibited => "destination-IP-prohibited",
+        Error::DestinationUnavailable => "destination-unavailable",
+        Error::ConnectionRefused => "connection-refused",
+        Error::ConnectionTimeout => "connection-timeout",
+        Error::ConnectionReadTimeout => "connection-read-timeout",
+        Error::ConnectionTerminated => "connection-terminated",
+        Error::TlsProtocolError => "TLS-protocol-error",
+        Error::HttpRequestUriInvalid => "HTTP-request-URI-invalid",
+        Error::HttpProtocolError => "HTTP-protocol-error",
+        _ => "_OTHER",
     }
 }
 

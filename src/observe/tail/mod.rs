@@ -11,7 +11,7 @@
 pub mod event;
 pub mod filter;
 pub mod queue;
-mod redact;
+pub(super) mod redact;
 #[cfg(test)]
 mod tests;
 

@@ -21,7 +21,7 @@ pub(super) fn is_secret(name: &HeaderName) -> bool {
 
 /// The URL without what looks like an id.
 #[must_use]
-pub(super) fn url(url: &str) -> String {
+pub(in crate::observe) fn url(url: &str) -> String {
     let mut shown = String::with_capacity(url.len());
     let in_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '_');
     let mut rest = url;

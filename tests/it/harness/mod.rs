@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod cli;
+pub mod collector;
 pub mod connection;
 pub mod control;
 pub mod guest;

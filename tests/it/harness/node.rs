@@ -23,6 +23,7 @@ pub struct Node {
     pub output: Mutex<Receiver<String>>,
     folder: Folder,
     extra_args: Vec<String>,
+    environment: Vec<(String, String)>,
 }
 
 enum Folder {
@@ -53,7 +54,14 @@ impl Node {
     /// A node with a fresh folder and more arguments for `serve`, in which `{dir}` is that folder.
     pub fn with(extra_args: &[&str]) -> Self {
         let own = tempfile::tempdir().expect("a temporary folder");
-        Self::launch(Folder::Own(own), extra_args.iter().map(ToString::to_string).collect())
+        Self::launch(Folder::Own(own), to_owned(extra_args), Vec::new())
+    }
+
+    /// A node with a fresh folder, and these variables in its environment.
+    pub fn in_environment(environment: &[(&str, String)], extra_args: &[&str]) -> Self {
+        let own = tempfile::tempdir().expect("a temporary folder");
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        Self::launch(Folder::Own(own), to_owned(extra_args), environment)
     }
 
     /// A node with a fresh folder that writes a record for every request: see [`Node::records`].
@@ -69,15 +77,15 @@ impl Node {
         std::fs::create_dir_all(&kept).expect("a folder");
         std::os::unix::fs::symlink(&kept, own.path().join("artifacts")).expect("a link");
         let args = [&["--request-log", "{dir}/requests.jsonl"], extra_args].concat();
-        Self::launch(Folder::Own(own), args.iter().map(ToString::to_string).collect())
+        Self::launch(Folder::Own(own), to_owned(&args), Vec::new())
     }
 
     /// A node over an existing folder, which stays.
     pub fn over(folder: &Path, extra_args: &[&str]) -> Self {
-        Self::launch(Folder::Given(folder.to_owned()), extra_args.iter().map(ToString::to_string).collect())
+        Self::launch(Folder::Given(folder.to_owned()), to_owned(extra_args), Vec::new())
     }
 
-    fn launch(folder: Folder, extra_args: Vec<String>) -> Self {
+    fn launch(folder: Folder, extra_args: Vec<String>, environment: Vec<(String, String)>) -> Self {
         let path = folder.path().to_owned();
         std::fs::create_dir_all(&path).expect("a folder");
         let log =
@@ -92,6 +100,8 @@ impl Node {
             .args(extra_args.iter().map(|arg| arg.replace("{dir}", &path.display().to_string())))
             .env_remove("SLUICE_API")
             .env_remove("SLUICE_API_TOKEN")
+            .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -113,7 +123,7 @@ impl Node {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let token = std::fs::read_to_string(path.join("token")).expect("the token").trim().to_owned();
-        Self { child, data, control, token, folder, extra_args, output: Mutex::new(receiver) }
+        Self { child, data, control, token, folder, extra_args, environment, output: Mutex::new(receiver) }
     }
 
     /// The data folder.
@@ -136,7 +146,8 @@ impl Node {
         self.kill();
         let folder = std::mem::replace(&mut self.folder, Folder::Given(PathBuf::new()));
         let extra_args = std::mem::take(&mut self.extra_args);
-        Self::launch(folder, extra_args)
+        let environment = std::mem::take(&mut self.environment);
+        Self::launch(folder, extra_args, environment)
     }
 
     /// Kills the process, now.
@@ -283,14 +294,24 @@ impl Node {
 
 /// A node that is to refuse to start over `folder`: its exit code, and what it said.
 pub fn refused_to_start(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    refused_in_environment(folder, args, &[])
+}
+
+/// The same, with these variables in its environment.
+pub fn refused_in_environment(folder: &Path, args: &[&str], environment: &[(&str, String)]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
         .args(["serve", "--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--data-dir"])
         .arg(folder)
         .args(args)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .output()
         .expect("the binary starts");
     assert!(output.stdout.is_empty(), "it started: {}", String::from_utf8_lossy(&output.stdout));
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn to_owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(ToString::to_string).collect()
 }
 
 /// The body of a deployments call.

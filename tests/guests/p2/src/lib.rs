@@ -95,11 +95,16 @@ pub fn sleep(duration: std::time::Duration) {
 
 /// Makes a GET request to an absolute URL. An error is its name in the bindings.
 pub fn get(url: &str) -> Result<IncomingResponse, String> {
+    get_with(url, Fields::new())
+}
+
+/// The same, with headers.
+pub fn get_with(url: &str, fields: Fields) -> Result<IncomingResponse, String> {
     let (scheme, rest) = url.split_once("://").ok_or("the header x-url needs an absolute URL")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
 
-    let request = OutgoingRequest::new(Fields::new());
+    let request = OutgoingRequest::new(fields);
     request.set_scheme(Some(&scheme)).map_err(|()| "invalid scheme")?;
     request.set_authority(Some(authority)).map_err(|()| "invalid authority")?;
     let path = if path.is_empty() { "/" } else { path };
