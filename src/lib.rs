@@ -35,7 +35,7 @@
 //! |---|---|---|---|
 //! | 0 | [`domain`] | words, numbers, rules | I/O, time of day, randomness, async, wasmtime, HTTP, serde |
 //! | 1 | [`clock`] | time | all else |
-//! | 2 | [`store`], [`observe`] | bytes and keys; counters and the request's record | how a worker is hosted |
+//! | 2 | [`store`], [`observe`] | bytes and keys; counters, spans and the request's record | how a worker is hosted |
 //! | 3 | [`kv`] | namespaces, keys, values, when they expire | who reads them |
 //! | 4 | [`catalog`], [`host`] | what is deployed; what a guest may ask for | sockets of clients; which instance runs |
 //! | 5 | [`engine`] | compiling, linking, instances, metering | routes, deployments, HTTP statuses |
