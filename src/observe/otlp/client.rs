@@ -105,9 +105,14 @@ impl Client {
         }
     }
 
+    /// Whether it took nothing the last time.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
     /// How long it may take to send what is left at the end.
     pub(super) fn flush_max(&self) -> std::time::Duration {
-        if self.is_failing.load(Ordering::Relaxed) { OTLP_FLUSH_IN_VAIN_MAX } else { OTLP_FLUSH_MAX }
+        if self.is_failing() { OTLP_FLUSH_IN_VAIN_MAX } else { OTLP_FLUSH_MAX }
     }
 }
 

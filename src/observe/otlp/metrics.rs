@@ -67,7 +67,9 @@ impl Metering {
         let mut task = self.task;
         if tokio::time::timeout(within, &mut task).await.is_err() {
             task.abort();
-            tracing::warn!("the collector did not take the last metrics in time");
+            if !self.client.is_failing() {
+                tracing::warn!("the collector did not take the last metrics in time");
+            }
         }
     }
 }
