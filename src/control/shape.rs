@@ -138,6 +138,8 @@ fn facts(worker: &WorkerView, version: &Version, data: SocketAddr) -> wire::Vers
         imports: module.imports.clone(),
         exports: module.exports.clone(),
         startup_memory_bytes: version.startup.memory_bytes,
+        compile_time_ms: version.startup.compilation.map(|compilation| compilation.time_ms),
+        code: version.startup.compilation.map(|compilation| compilation.code.as_str().to_owned()),
         instance_reuse: match version.config.isolation {
             Isolation::ByGuest => module.kind == GuestKind::Wasi03,
             Isolation::Fresh => false,

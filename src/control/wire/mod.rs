@@ -199,6 +199,12 @@ pub struct VersionFacts {
     pub exports: Vec<String>,
     /// Linear memory after the instantiation that proved the version.
     pub startup_memory_bytes: u64,
+    /// How long its code took to make ready when it was proven, and where that came from: `compiled`, `shared` with a module that
+    /// differs in its data only, or `known` from the same module. Absent for versions of nodes that did not measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile_time_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// Whether an instance serves more than one request.
     #[serde(default)]
     pub instance_reuse: bool,
