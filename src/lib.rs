@@ -35,6 +35,7 @@
 //! |---|---|---|---|
 //! | 0 | [`domain`] | words, numbers, rules | I/O, time of day, randomness, async, wasmtime, HTTP, serde |
 //! | 1 | [`clock`] | time | all else |
+//! | 1 | [`project`] | what a configuration file says, and the upload that comes of it | folders, nodes, terminals |
 //! | 2 | [`store`], [`observe`] | bytes and keys; counters, spans and the request's record | how a worker is hosted |
 //! | 3 | [`kv`] | namespaces, keys, values, when they expire | who reads them |
 //! | 4 | [`catalog`], [`host`] | what is deployed; what a guest may ask for | sockets of clients; which instance runs |
@@ -45,11 +46,11 @@
 //! | 8 | [`ingress`], [`control`] | HTTP in and out | each other |
 //! | 9 | [`dashboard`] | pages, sessions, and calls of the control API | how a change is made: the control API makes it |
 //! | 10 | [`app`] | everyone, only to introduce them | decisions of its own |
-//! | 11 | [`cli`] | arguments, terminal | anything but `app`, the domain's words and the API's wire types |
+//! | 11 | [`cli`] | arguments, terminal | anything but `app`, the domain's words, what a project says, and the API's wire types |
 //!
 //! # The flow
 //!
-//! Upload: draft configuration + bytes ([`control`]) → [`domain::config::Config`] (valid; all faults at once) → proof that it
+//! Upload: a project's file ([`project`]) → draft configuration + bytes ([`control`]) → [`domain::config::Config`] (valid; all faults at once) → proof that it
 //! starts ([`engine::prove`]) → [`domain::version::Version`] and, if deployed, [`domain::deployment::Deployment`]
 //! ([`catalog`]).
 //!
@@ -74,6 +75,7 @@
 pub mod domain;
 
 pub mod clock;
+pub mod project;
 
 pub mod observe;
 pub mod store;

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use sha2::{Digest as _, Sha256};
-use sluicegate::catalog::{AndDeploy, ApplyMode, Catalog, CreateWorker, Force, NewDeployment, NewVersion, Published};
+use sluicegate::catalog::{
+    AndDeploy, ApplyMode, Catalog, CreateWorker, Expected, Force, NewDeployment, NewVersion, Published,
+};
 use sluicegate::clock::{Clock, SystemClock};
 use sluicegate::dispatch::Dispatcher;
 use sluicegate::domain::config::{ConfigDraft, Inheritance};
@@ -99,7 +101,7 @@ pub fn imaginary_module() -> (ModuleFacts, Startup) {
         imports: Vec::new(),
         exports: Vec::new(),
     };
-    (facts, Startup { time_ms: 0, memory_bytes: 0 })
+    (facts, Startup { time_ms: 0, memory_bytes: 0, compilation: None })
 }
 
 /// Stores a version of a proven module, deployed to all of its worker's traffic.
@@ -128,6 +130,7 @@ async fn publish_with(
         startup,
         annotations: Annotations { message: None, tag: None, alias: None, triggered_by: Trigger::Upload },
         provenance: provenance(),
+        expected: Expected::default(),
     };
     let deploy = AndDeploy::Now { message: None, code_update: CodeUpdate::Immediate, migration };
     catalog.publish(worker, version, deploy, CreateWorker::Allow).await.expect("a version can be stored")

@@ -277,6 +277,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         prover: Arc::new(Prover::new(Arc::clone(&fleet))),
         token: control::Token::new(&token),
         repeats: control::Repeats::default(),
+        trials: control::Trials::default(),
         data_addr: data,
         control_addr: control,
         tails: Arc::clone(&observer.tails),

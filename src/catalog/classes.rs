@@ -35,6 +35,21 @@ impl Catalog {
     ) -> Result<(), Error> {
         plan(&self.view.load(), worker, config, migration).map(drop)
     }
+
+    /// The same of the module too, for who only wants to know: whoever publishes is told then.
+    ///
+    /// # Errors
+    /// As [`Self::check_classes`], and if the module does not implement the classes that the worker has then.
+    pub fn check_module(
+        &self,
+        worker: &WorkerName,
+        config: &Config,
+        migration: Option<&Migration>,
+        module: &ModuleFacts,
+    ) -> Result<(), Error> {
+        let view = self.view.load();
+        check_exports(&view, worker, &plan(&view, worker, config, migration)?, module)
+    }
 }
 
 /// What an upload does to classes, or all that is wrong with it.

@@ -54,6 +54,9 @@ pub enum Error {
     /// E11: what `If-Match` named is not active any more.
     #[error("the active deployment of `{worker}` is {}, not `{expected}`", named(*.active))]
     NotActive { worker: WorkerName, expected: DeploymentId, active: Option<DeploymentId> },
+    /// What the maker of an upload saw is not the latest version any more.
+    #[error("the latest version of `{worker}` is {}, not {}", version_or_none(*.latest), version_or_none(*.expected))]
+    NotLatest { worker: WorkerName, expected: Option<VersionId>, latest: Option<VersionId> },
     /// 10035: read again, decide again.
     #[error("worker `{worker}` was changed by someone else meanwhile; try again")]
     Conflict { worker: WorkerName },
@@ -131,6 +134,10 @@ fn listed<T: ToString>(names: &[T]) -> String {
 
 fn named(active: Option<DeploymentId>) -> String {
     active.map_or_else(|| "none".to_owned(), |id| format!("`{id}`"))
+}
+
+fn version_or_none(version: Option<VersionId>) -> String {
+    version.map_or_else(|| "none".to_owned(), |id| format!("`{id}`"))
 }
 
 fn owner_of(owner: Option<&WorkerName>) -> String {

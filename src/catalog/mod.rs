@@ -65,7 +65,7 @@ mod tests;
 pub use deploy::{ApplyMode, Deployed, Force, NewDeployment};
 pub use error::Error;
 pub use modules::ModuleStore;
-pub use publish::{AndDeploy, Basis, CreateWorker, NewVersion, Published, Resolved};
+pub use publish::{AndDeploy, Basis, CreateWorker, Expected, Latest, NewVersion, Published, Resolved};
 pub use record::Damaged;
 pub use seal::{KEY_FILE, Unopened};
 pub use secrets::{SecretEdit, SecretTarget, SecretsEdited};

@@ -11,7 +11,7 @@ use super::{Catalog, Error, View, WorkerView, record};
 use crate::domain::class::Classes;
 use crate::domain::config::{Config, ConfigDraft, Fault, Inheritance};
 use crate::domain::deployment::{CodeUpdate, Deployment};
-use crate::domain::id::{Alias, VersionId, WorkerName};
+use crate::domain::id::{Alias, DeploymentId, VersionId, WorkerName};
 use crate::domain::limits::DNS_LABEL_CHARS_MAX;
 use crate::domain::migration::Migration;
 use crate::domain::module::{ModuleFacts, Startup};
@@ -29,6 +29,22 @@ pub struct NewVersion {
     pub startup: Startup,
     pub annotations: Annotations,
     pub provenance: Provenance,
+    pub expected: Expected,
+}
+
+/// What has to be so still when an upload is stored, since its maker decided on it; by itself nothing (E11).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expected {
+    pub latest: Option<Latest>,
+    pub active: Option<DeploymentId>,
+}
+
+/// The latest version of a worker, as someone saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Latest {
+    /// There was none: no worker, or a draft.
+    None,
+    Version(VersionId),
 }
 
 /// What a configuration inherited from. If it is not the latest any more when the version is published, the upload has to be
@@ -98,6 +114,14 @@ impl Catalog {
         Ok(Resolved { config, previous: Basis::of(worker) })
     }
 
+    /// That a worker is as the maker of an upload saw it. The upload asks again when it is stored.
+    ///
+    /// # Errors
+    /// [`Error::NotLatest`] or [`Error::NotActive`].
+    pub fn check_expected(&self, worker: &WorkerName, expected: Expected) -> Result<(), Error> {
+        expected.check(worker, self.view.load().worker(worker))
+    }
+
     /// Stores a version, numbered after the latest, and deploys it if `deploy` says so. Durable when it returns.
     ///
     /// # Errors
@@ -110,13 +134,14 @@ impl Catalog {
         deploy: AndDeploy,
         create: CreateWorker,
     ) -> Result<Published, Error> {
-        let NewVersion { config, previous, module, startup, annotations, provenance } = upload;
+        let NewVersion { config, previous, module, startup, annotations, provenance, expected } = upload;
         let (config, module, name) = (Arc::new(config), Arc::new(module), worker.clone());
         self.change(Subject::Worker(worker.clone()), "store the version", move |catalog, view| {
             let worker = match create {
                 CreateWorker::Refuse => Some(known(view, &name)?),
                 CreateWorker::Allow => view.worker(&name),
             };
+            expected.check(&name, worker)?;
             if Basis::of(worker) != previous {
                 return Err(Error::Conflict { worker: name.clone() });
             }
@@ -232,6 +257,27 @@ pub(super) struct VersionParts {
     pub(super) startup: Startup,
     pub(super) annotations: Annotations,
     pub(super) provenance: Provenance,
+}
+
+impl Expected {
+    fn check(self, name: &WorkerName, worker: Option<&Arc<WorkerView>>) -> Result<(), Error> {
+        let latest = worker.and_then(|worker| worker.latest()).map(|latest| latest.id);
+        let expected = match self.latest {
+            None => latest,
+            Some(Latest::None) => None,
+            Some(Latest::Version(version)) => Some(version),
+        };
+        if expected != latest {
+            return Err(Error::NotLatest { worker: name.clone(), expected, latest });
+        }
+        let active = worker.and_then(|worker| worker.active.as_ref()).map(|active| active.id);
+        match self.active {
+            Some(expected) if active != Some(expected) => {
+                Err(Error::NotActive { worker: name.clone(), expected, active })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Basis {

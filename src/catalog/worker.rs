@@ -286,7 +286,7 @@ mod tests {
                 },
                 config: Arc::clone(&config),
                 module: Arc::clone(&module),
-                startup: Startup { time_ms: 0, memory_bytes: 0 },
+                startup: Startup { time_ms: 0, memory_bytes: 0, compilation: None },
             })
         };
         // a0, a1 … a1000, and then a0 again: a1 is the one whose last upload is longest ago.

@@ -23,8 +23,6 @@ pub(super) const CODE_UPDATE_SHAPE: &str =
 /// Deployments in a list: wrangler reads every version of each of them, one by one.
 const LISTED: usize = 10;
 const LISTED_MAX: usize = 100;
-/// `max_delay` in seconds: what wrangler sends by default.
-const MAX_DELAY_DEFAULT_S: f64 = 300.0;
 
 /// `POST …/deployments[?force=true][&dry_run=true]`, with `If-Match` on the active deployment's id (E11).
 pub(super) async fn create(
@@ -117,23 +115,13 @@ pub(super) async fn delete(State(api): State<Arc<Api>>, params: Params) -> Outco
     Ok(Answer::done())
 }
 
-/// What the wire says of a code update; absence is immediate (ARCHITECTURE 4.4). A part of a second counts as a whole one.
+/// What the wire says of a code update; absence is immediate (ARCHITECTURE 4.4).
 pub(super) fn code_update(strategy: Option<wire::CodeUpdateStrategy>) -> Result<CodeUpdate, &'static str> {
     let Some(strategy) = strategy else { return Ok(CodeUpdate::Immediate) };
-    match strategy.mode {
-        wire::CodeUpdateMode::Immediate if strategy.max_delay.is_some() => {
-            Err("`max_delay` is for `deferred`: `immediate` does not wait")
-        }
-        wire::CodeUpdateMode::Immediate => Ok(CodeUpdate::Immediate),
-        wire::CodeUpdateMode::Deferred => match strategy.max_delay.unwrap_or(MAX_DELAY_DEFAULT_S) {
-            seconds if wire::CodeUpdateStrategy::is_delay(seconds) => {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 86400")]
-                let max_delay_s = seconds.ceil() as u32;
-                Ok(CodeUpdate::Deferred { max_delay_s })
-            }
-            _ => Err("`max_delay` is a number of seconds from 0 to 86400, a day"),
-        },
-    }
+    strategy.update().ok_or(match strategy.mode {
+        wire::CodeUpdateMode::Immediate => "`max_delay` is for `deferred`: `immediate` does not wait",
+        wire::CodeUpdateMode::Deferred => "`max_delay` is a number of seconds from 0 to 86400, a day",
+    })
 }
 
 fn find(worker: &WorkerView, id: DeploymentId) -> Outcome<&Arc<Deployment>> {
@@ -156,7 +144,7 @@ fn entries(shares: &[wire::Share]) -> Outcome<Vec<(VersionId, f64)>> {
 }
 
 /// The deployment that has to be active still. A list of several, or a weak tag, means nothing here.
-fn if_match(headers: &HeaderMap) -> Outcome<Option<DeploymentId>> {
+pub(super) fn if_match(headers: &HeaderMap) -> Outcome<Option<DeploymentId>> {
     let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim().trim_matches('"');
     text.parse().map(Some).map_err(|error| {

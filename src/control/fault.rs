@@ -17,14 +17,14 @@ use crate::store;
 
 /// A failed operation: what is answered in place of a result.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub struct Fault {
     code: Code,
     errors: Vec<ApiError>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 /// The result of an operation.
-pub(super) type Outcome<T> = Result<T, Fault>;
+pub type Outcome<T> = Result<T, Fault>;
 
 macro_rules! codes {
     ($($name:ident = $number:literal, $status:ident;)*) => {
@@ -111,6 +111,19 @@ codes! {
 }
 
 impl Fault {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// What the caller is told, for who asks in process. It is logged as if it had been answered.
+    #[must_use]
+    pub fn told(self) -> Vec<ApiError> {
+        self.log();
+        self.errors
+    }
+
     /// One thing that is wrong. `message` is a whole sentence that says what to do.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, errors: vec![one(code, message.into(), None)], cause: None }
@@ -249,6 +262,7 @@ impl From<catalog::Error> for Fault {
             }
             E::SecretsChanged { .. } => (Code::SecretsChanged, ""),
             E::NotActive { .. } => (Code::PreconditionFailed, "; read the deployments again and decide again"),
+            E::NotLatest { .. } => (Code::PreconditionFailed, "; read the versions again and decide again"),
             E::Conflict { .. } | E::Busy { .. } => (Code::Conflict, ""),
             E::SettingsEditBlocked { .. } => (Code::SettingsEdit, ""),
             E::SecretEditBlocked { .. } => (Code::SecretEdit, ""),

@@ -28,6 +28,7 @@ mod description;
 mod door;
 mod explain;
 mod fault;
+mod form;
 mod kv;
 mod metadata;
 mod migration;
@@ -41,6 +42,7 @@ mod rollout;
 mod secrets;
 mod shape;
 mod tails;
+mod trial;
 mod triggers;
 mod upload;
 pub mod wire;
@@ -50,8 +52,12 @@ pub mod wire_kv;
 mod tests;
 
 pub use door::Token;
+pub use fault::{Fault, Outcome};
+pub use form::{Form, ModuleFile, Part};
 pub use prover::Prover;
 pub use repeat::Repeats;
+pub use trial::{Trial, Trials};
+pub use upload::IF_LATEST;
 
 /// What the API stands on: the lead hands it over once, in `app`.
 pub struct Api {
@@ -63,6 +69,8 @@ pub struct Api {
     pub token: Token,
     /// Uploads that may come again.
     pub repeats: Repeats,
+    /// Modules whose uploads were tried.
+    pub trials: Trials,
     /// Where workers answer: its port is in the URLs that are told.
     pub data_addr: SocketAddr,
     /// Where this API listens: whose `Host` it takes.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::catalog::WorkerView;
 use crate::control::wire;
 use crate::domain::config::{Binding, BindingValue, Config, Isolation};
-use crate::domain::deployment::{CodeUpdate, Deployment};
+use crate::domain::deployment::Deployment;
 use crate::domain::id::DeploymentId;
 use crate::domain::limits::{CPU_TIME_MAX, SUBREQUESTS_MAX};
 use crate::domain::module::GuestKind;
@@ -138,6 +138,8 @@ fn facts(worker: &WorkerView, version: &Version, data: SocketAddr) -> wire::Vers
         imports: module.imports.clone(),
         exports: module.exports.clone(),
         startup_memory_bytes: version.startup.memory_bytes,
+        compile_time_ms: version.startup.compilation.map(|compilation| compilation.time_ms),
+        code: version.startup.compilation.map(|compilation| compilation.code.as_str().to_owned()),
         instance_reuse: match version.config.isolation {
             Isolation::ByGuest => module.kind == GuestKind::Wasi03,
             Isolation::Fresh => false,
@@ -219,15 +221,7 @@ pub(super) fn deployment(deployment: &Deployment, sluice: Option<wire::Deploymen
             .iter()
             .map(|(version, share)| wire::Share { version_id: version.to_string(), percentage: share.percent() })
             .collect(),
-        code_update_strategy: Some(match deployment.code_update {
-            CodeUpdate::Immediate => {
-                wire::CodeUpdateStrategy { mode: wire::CodeUpdateMode::Immediate, max_delay: None }
-            }
-            CodeUpdate::Deferred { max_delay_s } => wire::CodeUpdateStrategy {
-                mode: wire::CodeUpdateMode::Deferred,
-                max_delay: Some(f64::from(max_delay_s)),
-            },
-        }),
+        code_update_strategy: Some(deployment.code_update.into()),
         sluice,
     }
 }

@@ -14,13 +14,14 @@ use http::HeaderMap;
 use serde_json::Value;
 use tracing::Instrument as _;
 
-use crate::catalog::{self, AndDeploy, CreateWorker, NewVersion, Published, Resolved};
+use crate::catalog::{self, AndDeploy, CreateWorker, Expected, Latest, NewVersion, Published, Resolved};
 use crate::control::fault::{Code, Fault, Outcome};
+use crate::control::form::shown;
 use crate::control::metadata::{Call, Metadata};
-use crate::control::parts::{self, Module, Parts, plain, shown};
+use crate::control::parts::{self, Module, Parts, plain};
 use crate::control::request::{Caller, Params, Query};
 use crate::control::shape::{self, Answer};
-use crate::control::{Api, kv, repeat, wire};
+use crate::control::{Api, deploy, kv, repeat, wire};
 use crate::domain::config::{Config, Inheritance};
 use crate::domain::id::WorkerName;
 use crate::domain::module::ModuleDigest;
@@ -28,6 +29,8 @@ use crate::domain::version::Provenance;
 use crate::engine::compile::RefusalKind;
 use crate::engine::prove::Proven;
 
+/// The header that says which version has to be the latest still.
+pub const IF_LATEST: &str = "sluice-if-latest";
 /// How often an upload is resolved again because another one came first.
 const ATTEMPTS: usize = 8;
 
@@ -42,12 +45,14 @@ pub(super) async fn put(
     body: Body,
 ) -> Outcome<Answer<wire::Uploaded>> {
     let worker = params.worker()?;
+    let expected = expected(&headers)?;
     let upload = read(&api, &worker, Call::Deploy, &headers, body).await?;
     if upload.is_draft(&api, &worker) {
         api.catalog.create_draft(&worker).await?;
         return Ok(Answer::of(draft_answer(&api, &worker)).noting(upload.metadata.notes));
     }
-    let (done, mut notes) = publish_once(&api, &worker, upload, inheritance(&query), provenance).await?;
+    let maker = Maker { inheritance: inheritance(&query), provenance, expected };
+    let (done, mut notes) = publish_once(&api, &worker, upload, maker).await?;
     let view = api.catalog.view();
     let Some(record) = view.worker(&worker) else { return Err(gone(&worker)) };
     let version = shape::version(record, &done.published.version, api.data_addr);
@@ -88,8 +93,10 @@ pub(super) async fn post(
     if api.catalog.view().worker(&worker).is_none() {
         return Err(catalog::Error::WorkerUnknown { worker }.into());
     }
+    let expected = expected(&headers)?;
     let upload = read(&api, &worker, Call::Version, &headers, body).await?;
-    let (done, notes) = publish_once(&api, &worker, upload, inheritance(&query), provenance).await?;
+    let maker = Maker { inheritance: inheritance(&query), provenance, expected };
+    let (done, notes) = publish_once(&api, &worker, upload, maker).await?;
     let view = api.catalog.view();
     let Some(record) = view.worker(&worker) else { return Err(gone(&worker)) };
     Ok(Answer::of(shape::version(record, &done.published.version, api.data_addr)).noting(notes))
@@ -102,6 +109,14 @@ struct Upload {
     parts: Parts,
     /// What the client calls it, if it may send it again.
     key: Option<Vec<u8>>,
+}
+
+/// Who uploads, and what they ask for beside the upload itself.
+struct Maker {
+    inheritance: Inheritance,
+    provenance: Provenance,
+    /// What they saw.
+    expected: Expected,
 }
 
 /// What an upload came to.
@@ -201,24 +216,32 @@ fn no_wasm(main: &str) -> Fault {
     Fault::at(Code::Invalid, "main_module", message)
 }
 
+/// What the uploader saw: the active deployment in `If-Match`, and the latest version, or `none`, in `Sluice-If-Latest`.
+fn expected(headers: &HeaderMap) -> Outcome<Expected> {
+    let latest = match headers.get(IF_LATEST).map(|value| value.to_str().unwrap_or_default().trim()) {
+        None => None,
+        Some("none") => Some(Latest::None),
+        Some(text) => Some(Latest::Version(text.parse().map_err(|error| {
+            let message =
+                format!("`{IF_LATEST}` takes the id of the version that has to be the latest, or `none`: {error}");
+            Fault::at(Code::Parameter, IF_LATEST, message)
+        })?)),
+    };
+    Ok(Expected { latest, active: deploy::if_match(headers)? })
+}
+
 fn inheritance(query: &Query) -> Inheritance {
     if query.get("bindings_inherit") == Some("strict") { Inheritance::Strict } else { Inheritance::Lenient }
 }
 
 /// Publishes an upload, unless it is one that came before: then it is what that came to.
-async fn publish_once(
-    api: &Api,
-    worker: &WorkerName,
-    upload: Upload,
-    inheritance: Inheritance,
-    provenance: Provenance,
-) -> Outcome<(Done, Vec<String>)> {
-    let Some(key) = &upload.key else { return publish(api, worker, upload, inheritance, provenance, None).await };
-    let program = upload.program(worker)?.digest;
+async fn publish_once(api: &Api, worker: &WorkerName, upload: Upload, maker: Maker) -> Outcome<(Done, Vec<String>)> {
+    let Some(key) = &upload.key else { return publish(api, worker, upload, maker, None).await };
+    let program = upload.program(worker)?.digest();
     let identity = repeat::identity(key, worker, upload.call, &upload.parts.metadata, program);
     let turn = api.repeats.turn(identity).await;
     let Some(published) = turn.clone().filter(|before| is_still_there(api, worker, before)) else {
-        return publish(api, worker, upload, inheritance, provenance, Some(turn)).await;
+        return publish(api, worker, upload, maker, Some(turn)).await;
     };
     let note = format!("this upload came before, by its `Idempotency-Key`: it is version {}", published.version.id);
     // They may be what was left undone.
@@ -241,35 +264,37 @@ async fn publish(
     api: &Api,
     worker: &WorkerName,
     upload: Upload,
-    inheritance: Inheritance,
-    provenance: Provenance,
+    maker: Maker,
     mut turn: Option<repeat::Turn>,
 ) -> Outcome<(Done, Vec<String>)> {
+    // Whoever is late hears of it before the compiler works.
+    api.catalog.check_expected(worker, maker.expected)?;
     let module = upload.program(worker)?;
     let metadata = &upload.metadata;
     let modules = api.catalog.modules();
     let mut proven: Option<(Config, Proven)> = None;
     for _ in 0..ATTEMPTS {
-        let Resolved { config, previous } = resolve(api, worker, metadata, inheritance)?;
+        let Resolved { config, previous } = resolve(api, worker, metadata, maker.inheritance)?;
         kv::all_exist(api, &config).await?;
         api.catalog.check_classes(worker, &config, metadata.migration.as_ref())?;
         let (proof, is_adopted) = match proven.take() {
             Some((same, proof)) if same == config => (proof, true),
             // The file has its final name since the attempt before.
-            Some(_) => (prove(api, worker, &modules.path(module.digest), module.digest, &config).await?, true),
-            None => (prove(api, worker, module.path(), module.digest, &config).await?, false),
+            Some(_) => (prove(api, worker, &modules.path(module.digest()), module.digest(), &config).await?, true),
+            None => (prove(api, worker, module.path(), module.digest(), &config).await?, false),
         };
         if !is_adopted {
-            let adopted = modules.adopt(module.path(), module.digest).await;
+            let adopted = modules.adopt(module.path(), module.digest()).await;
             adopted.map_err(|error| Fault::io("keep the module", error))?;
         }
         let version = NewVersion {
             config: config.clone(),
             previous,
             module: proof.facts.clone(),
-            startup: proof.startup,
+            startup: api.trials.remembered(module.digest(), proof.startup),
             annotations: metadata.annotations.clone(),
-            provenance: provenance.clone(),
+            provenance: maker.provenance.clone(),
+            expected: maker.expected,
         };
         let (deploy, create) = match upload.call {
             Call::Version => (AndDeploy::No, CreateWorker::Refuse),
@@ -283,6 +308,7 @@ async fn publish(
         turn = same_turn;
         match outcome {
             Ok(published) => {
+                api.trials.forget(module.digest());
                 let settings = merged_settings(api, worker, metadata);
                 return Ok((Done { published, settings }, upload.metadata.notes));
             }
@@ -323,7 +349,12 @@ async fn store(
 }
 
 /// The configuration, or all that is wrong with it and with the rest of the metadata.
-fn resolve(api: &Api, worker: &WorkerName, metadata: &Metadata, inheritance: Inheritance) -> Outcome<Resolved> {
+pub(super) fn resolve(
+    api: &Api,
+    worker: &WorkerName,
+    metadata: &Metadata,
+    inheritance: Inheritance,
+) -> Outcome<Resolved> {
     let mut faults = metadata.faults.clone();
     match api.catalog.resolve(worker, &metadata.draft, inheritance) {
         Ok(resolved) if faults.is_empty() => Ok(resolved),
@@ -335,7 +366,13 @@ fn resolve(api: &Api, worker: &WorkerName, metadata: &Metadata, inheritance: Inh
     }
 }
 
-async fn prove(api: &Api, worker: &WorkerName, file: &Path, digest: ModuleDigest, config: &Config) -> Outcome<Proven> {
+pub(super) async fn prove(
+    api: &Api,
+    worker: &WorkerName,
+    file: &Path,
+    digest: ModuleDigest,
+    config: &Config,
+) -> Outcome<Proven> {
     api.prover.prove(worker, file, digest, config).await.map_err(|refusal| {
         let code = match refusal.kind {
             RefusalKind::Invalid => Code::Invalid,

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower_service::Service as _;
 
+use crate::control::Fault;
 use crate::control::wire::{ACCOUNT, ApiError, Envelope};
 use crate::dashboard::Dashboard;
 
@@ -60,7 +61,7 @@ impl Dashboard {
         self.send(request).await
     }
 
-    /// The same with a body as it is: a form with a module, which is not held in memory.
+    /// The same with these headers and a body as it is: a form with a module, which is not held in memory.
     ///
     /// # Errors
     /// What the API said.
@@ -68,11 +69,13 @@ impl Dashboard {
         &self,
         method: Method,
         path: &str,
+        headers: &[(&'static str, &str)],
         content_type: &str,
         body: Body,
     ) -> Result<Option<T>, Refused> {
-        let request = self.request(method, path, content_type).body(body).map_err(|error| Refused::ours(&error))?;
-        self.send(request).await
+        let request = self.request(method, path, content_type);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.send(request.body(body).map_err(|error| Refused::ours(&error))?).await
     }
 
     fn request(&self, method: Method, path: &str, content_type: &str) -> http::request::Builder {
@@ -127,6 +130,13 @@ impl Refused {
         let message = "the dashboard could not use the control API; the log of the node says why".to_owned();
         let error = ApiError { code: 10013, message, documentation_url: None, source: None };
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, errors: vec![error] }
+    }
+}
+
+impl From<Fault> for Refused {
+    /// What is asked of the API in process, without a request, is refused in the same words.
+    fn from(fault: Fault) -> Self {
+        Self { status: fault.status(), errors: fault.told() }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::domain::measures::Counts;
-use crate::domain::module::Startup;
+use crate::domain::module::{Compilation, Startup};
 pub use crate::domain::size::words as size;
 use crate::domain::split::Share;
 
@@ -95,6 +95,17 @@ pub fn startup(startup: Startup) -> String {
     }
 }
 
+/// How long a version's code took to make ready when it was proven, and why that may be next to nothing.
+#[must_use]
+pub fn compilation(startup: Startup) -> String {
+    let Some(Compilation { time_ms, code }) = startup.compilation else { return NONE.to_owned() };
+    let time = if time_ms == 0 { "<1 ms".to_owned() } else { format!("{} ms", count(time_ms)) };
+    match code.remark() {
+        None => time,
+        Some(remark) => format!("{time}: {remark}"),
+    }
+}
+
 /// The beginning of a text, of so many characters at most.
 #[must_use]
 pub fn cut(text: &str, characters: usize) -> String {
@@ -153,7 +164,9 @@ pub fn widths(amounts: &[u64]) -> Vec<u32> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::compilation as compilation_of;
     use super::*;
+    use crate::domain::module::CodeOrigin;
 
     #[test]
     fn numbers_read_as_people_write_them() {
@@ -168,6 +181,13 @@ mod tests {
             ["0.31 µs", "312 µs", "4.10 ms", "1.00 s", "61.0 s"]
         );
         assert_eq!(duration(None), NONE);
+        let compiled = |time_ms, code| {
+            let compilation = Some(Compilation { time_ms, code });
+            compilation_of(Startup { time_ms: 1, memory_bytes: 1, compilation })
+        };
+        assert_eq!(compiled(12_345, CodeOrigin::Compiled), "12,345 ms");
+        assert!(compiled(0, CodeOrigin::Known).starts_with("<1 ms: the same module"));
+        assert!(compiled(3, CodeOrigin::Shared).starts_with("3 ms: its code is that of an earlier module"));
         assert_eq!([size(84), size(53_350)], ["84 bytes", "52.1 KiB"]);
         assert_eq!([time(1_767_323_045_678), time_for_people(0)], ["2026-01-02T03:04:05Z", "1970-01-01 00:00:00 UTC"]);
         assert_eq!([ago(0, 4_000), ago(0, 200_000), ago(9, 0)], ["just now", "3 min ago", "just now"]);

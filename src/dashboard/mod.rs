@@ -2,7 +2,8 @@
 //!
 //! Pages are made here, whole, from the catalog's view, the metrics and the objects; a browser without JavaScript reads them. A small
 //! script ([`assets`]) puts fresh numbers in place, which come as a stream ([`live`]). Whatever changes something is a call of the
-//! control API, made in process ([`call`]): this room must decide nothing, and store nothing but who has signed in ([`session`]).
+//! control API, made in process ([`call`]): this room must decide nothing, and store nothing but who has signed in ([`session`]) and,
+//! for minutes, what waits to be confirmed ([`upload`]).
 //!
 //! # Who gets in
 //!
@@ -12,7 +13,7 @@
 //!
 //! # To add a page
 //!
-//! A file with a handler that takes `State<Arc<Dashboard>>` and `Session`, makes a [`layout::Page`] and returns it; a line in [`router`]; if it is
+//! A file with a handler that takes `State<Arc<Dashboard>>` and `Session` (and [`worker::Named`], if it is about a worker), makes a [`layout::Page`] and returns it; a line in [`router`]; if it is
 //! about one worker, a tab in [`layout::WorkerTab`]. Numbers that move are [`live::Part`]s, which the page contains and a stream repeats.
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub mod parts;
 pub mod refused;
 pub mod session;
 pub mod sign_in;
+pub mod upload;
 pub mod worker;
 pub mod workers;
 
@@ -51,6 +53,8 @@ pub struct Dashboard {
     operations: Router,
     sessions: session::Sessions,
     codes: session::Codes,
+    /// Files that wait to be uploaded.
+    uploads: upload::dropped::Waiting,
     /// Wrong tokens that are being answered.
     doubted: sign_in::Doubt,
     /// Ends the streams: a listener that drains waits for them.
@@ -69,8 +73,8 @@ impl Dashboard {
     ) -> Arc<Self> {
         let operations = control::operations(Arc::clone(&api));
         let (sessions, codes) = (session::Sessions::new(Arc::clone(&clock)), session::Codes::new(Arc::clone(&clock)));
-        let doubted = sign_in::Doubt::default();
-        Arc::new(Self { api, observer, clock, token, operations, sessions, codes, doubted, stop })
+        let (uploads, doubted) = (upload::dropped::Waiting::new(Arc::clone(&clock)), sign_in::Doubt::default());
+        Arc::new(Self { api, observer, clock, token, operations, sessions, codes, uploads, doubted, stop })
     }
 }
 
@@ -92,7 +96,9 @@ pub fn router(dashboard: &Arc<Dashboard>) -> Router {
         .route("/workers/{name}/objects/find", get(worker::objects::find))
         .route("/workers/{name}/objects/{class}/{object}", get(worker::object::page).post(worker::object::act))
         .route("/workers/{name}/variables", get(worker::variables::page).post(worker::variables::act))
-        .route("/workers/{name}/upload", get(worker::upload::page).post(worker::upload::act))
+        .route("/workers/{name}/upload", get(upload::worker_page).post(upload::worker_act))
+        .route("/upload", get(upload::page).post(upload::act))
+        .route("/uploads/{key}", get(upload::preview::page).post(upload::confirm::act))
         .route("/workers/{name}/delete", get(worker::delete::worker_page).post(worker::delete::worker_act))
         .route(
             "/workers/{name}/versions/{version}/delete",

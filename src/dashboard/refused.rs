@@ -95,7 +95,8 @@ async fn told(response: Response) -> Response {
 /// Whether it is somebody with a browser who looks.
 pub(super) fn wants_page(request: &Request) -> bool {
     let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("text/html"));
-    let is_form = *request.method() == Method::POST && kind_is(request.headers(), "application/x-www-form-urlencoded");
+    let forms = ["application/x-www-form-urlencoded", "multipart/form-data"];
+    let is_form = *request.method() == Method::POST && forms.iter().any(|kind| kind_is(request.headers(), kind));
     (matches!(*request.method(), Method::GET | Method::HEAD) || is_form)
         && request.headers().get_all(header::ACCEPT).iter().any(accepts)
 }

@@ -174,18 +174,76 @@
     tell();
   }
 
+  // --- Files that are dropped on a form find their fields by their names ---
+
+  for (const box of document.querySelectorAll("[data-drop]")) {
+    const fields = [...box.querySelectorAll("input[type=file]")];
+    const fits = (field, file) => field.accept.split(",").some((end) => end.startsWith(".") && file.name.toLowerCase().endsWith(end));
+    const mib = (bytes) => `${(bytes / 1048576).toFixed(1)} MiB`;
+    const size = (field) => {
+      const [file] = field.files;
+      const most = Number(field.dataset.bytesMax);
+      field.setCustomValidity(file && file.size > most ? `${file.name} has ${mib(file.size)}; the limit is ${mib(most)}.` : "");
+    };
+    const over = (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      box.classList.add("over");
+    };
+    box.addEventListener("dragenter", over);
+    box.addEventListener("dragover", over);
+    box.addEventListener("dragleave", (event) => box.contains(event.relatedTarget) || box.classList.remove("over"));
+    box.addEventListener("drop", (event) => {
+      if (!event.dataTransfer?.files.length) return;
+      event.preventDefault();
+      box.classList.remove("over");
+      const hint = box.querySelector(".drop-hint");
+      const strangers = [];
+      for (const file of event.dataTransfer.files) {
+        const field = fields.find((field) => fits(field, file));
+        if (!field) {
+          strangers.push(file.name);
+          continue;
+        }
+        const one = new DataTransfer();
+        one.items.add(file);
+        field.files = one.files;
+        size(field);
+      }
+      if (strangers.length) hint.textContent = `Neither a component nor a configuration: ${strangers.join(", ")}.`;
+    });
+    fields.forEach((field) => field.addEventListener("change", () => size(field)));
+  }
+
+  // Sending a module and trying it take a while: say so, and take no second click.
+  for (const form of document.querySelectorAll("form[data-upload], form[data-once]")) {
+    form.addEventListener("submit", () => {
+      const busy = form.querySelector("[data-busy]");
+      if (busy) busy.textContent = busy.dataset.busy;
+      // After the form was sent: a button that is off is not sent.
+      setTimeout(() => form.querySelectorAll("button[type=submit]").forEach((button) => (button.disabled = true)));
+    });
+    // Whoever comes back by the history finds them on.
+    addEventListener("pageshow", () => form.querySelectorAll("button[type=submit]").forEach((button) => (button.disabled = false)));
+  }
+
   // --- The command line says the message that is being typed ---
 
   for (const box of document.querySelectorAll("[data-command]")) {
-    const field = document.getElementById(box.dataset.message);
+    const options = ["tag", "message"].filter((name) => box.dataset[name]);
+    const fields = options.map((name) => document.getElementById(box.dataset[name]));
     const [code, copy] = [box.querySelector("code"), box.querySelector("[data-copy]")];
-    field.addEventListener("input", () => {
-      const quoted = `'${field.value.replaceAll("'", "'\\''")}'`;
-      const command = box.dataset.command + (field.value ? ` --message=${quoted}` : "");
+    const tell = () => {
+      const typed = options.map((name, index) => {
+        const { value } = fields[index];
+        return value ? ` --${name}='${value.replaceAll("'", "'\\''")}'` : "";
+      });
+      const command = box.dataset.command + typed.join("");
       code.textContent = command;
       copy.dataset.copy = command;
       copy.setAttribute("aria-label", `Copy command ${command}`);
-    });
+    };
+    fields.forEach((field) => field.addEventListener("input", tell));
   }
 })();
 

@@ -116,6 +116,7 @@ pub(super) async fn make_code(State(dashboard): State<Arc<Dashboard>>, headers: 
 /// `POST /sign-out`.
 pub(super) async fn sign_out(State(dashboard): State<Arc<Dashboard>>, session: Session, _fields: Fields) -> Response {
     dashboard.sessions.end(&session);
+    dashboard.uploads.end(&session);
     ([(header::SET_COOKIE, guard::cookie(""))], Redirect::to("/sign-in")).into_response()
 }
 

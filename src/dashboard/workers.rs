@@ -12,7 +12,7 @@ use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::live::{self, Part};
 use crate::dashboard::session::Session;
-use crate::dashboard::{Dashboard, figures, parts};
+use crate::dashboard::{Dashboard, figures, parts, upload};
 use crate::domain::measures::Counts;
 use crate::observe::history::{POINTS, Traffic};
 
@@ -45,6 +45,7 @@ pub(super) async fn page(
         @if total == 0 {
             (nothing_yet())
         } @else {
+            p.buttons { a.button href=(upload::path(None)) { "New worker…" } }
             (list(&dashboard, number))
             (parts::pages("/?", number, PER_PAGE, total))
         }
@@ -67,6 +68,7 @@ fn nothing_yet() -> Markup {
     html! {
         p { "No worker has been uploaded yet. From a terminal:" }
         pre { code { "sluice init my-worker && cd my-worker\nsluice deploy" } }
+        p { "Or " a href=(upload::path(None)) { "drop a component and its wrangler.toml" } "." }
     }
 }
 

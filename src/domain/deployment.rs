@@ -29,6 +29,36 @@ pub enum CodeUpdate {
     Deferred { max_delay_s: u32 },
 }
 
+impl CodeUpdate {
+    /// Deferred where nobody says for how long: what wrangler sends by itself.
+    pub const DEFERRED: Self = Self::Deferred { max_delay_s: 300 };
+    /// The longest delay in seconds: a day.
+    const DELAY_S_MAX: f64 = 86_400.0;
+
+    /// Deferred for so many seconds at the most, a part of one counting as a whole one. None if that is less than nothing or more than
+    /// a day.
+    #[must_use]
+    pub fn deferred(seconds: f64) -> Option<Self> {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 86400")]
+        let deferred = || Self::Deferred { max_delay_s: seconds.ceil() as u32 };
+        (0.0..=Self::DELAY_S_MAX).contains(&seconds).then(deferred)
+    }
+
+    /// What becomes of objects in memory whose version a deployment would change, in a sentence.
+    #[must_use]
+    pub fn resets_in_words(self, in_memory: u64) -> String {
+        let (are, they) = if in_memory == 1 { ("is", "it leaves") } else { ("are", "they leave") };
+        let when = match self {
+            Self::Immediate => "at once".to_owned(),
+            Self::Deferred { max_delay_s } => format!("when {they} memory, or after {max_delay_s} s"),
+        };
+        match in_memory {
+            0 => "None of them is in memory, so none would be reset.".to_owned(),
+            _ => format!("{in_memory} of them {are} in memory and would be reset {when}."),
+        }
+    }
+}
+
 /// The default target of a rollback (`RBK-3`, E12): the version at 100 % in the newest deployment before the active one whose
 /// version at 100 % is not the one that is at 100 % now. `newest_first[0]` is the active deployment.
 #[must_use]
@@ -64,6 +94,26 @@ mod tests {
 
     fn split(entries: &[(u8, f64)]) -> Split {
         Split::from_percentages(&entries.iter().map(|(n, p)| (id(*n), *p)).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn who_is_reset_and_when() {
+        let told = |in_memory, update: CodeUpdate| update.resets_in_words(in_memory);
+        assert_eq!(told(0, CodeUpdate::Immediate), "None of them is in memory, so none would be reset.");
+        let two = told(2, CodeUpdate::Immediate);
+        assert_eq!(two, "2 of them are in memory and would be reset at once.");
+        let one = told(1, CodeUpdate::DEFERRED);
+        assert_eq!(one, "1 of them is in memory and would be reset when it leaves memory, or after 300 s.");
+    }
+
+    #[test]
+    fn a_delay_is_at_most_a_day_and_counts_in_whole_seconds() {
+        let seconds = |seconds| match CodeUpdate::deferred(seconds) {
+            Some(CodeUpdate::Deferred { max_delay_s }) => Some(max_delay_s),
+            _ => None,
+        };
+        assert_eq!([0.0, 0.5, 30.0, 86_400.0].map(seconds), [Some(0), Some(1), Some(30), Some(86_400)]);
+        assert_eq!([-0.5, 86_400.5, f64::NAN, f64::INFINITY].map(seconds), [None; 4]);
     }
 
     #[test]

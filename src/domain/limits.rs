@@ -237,6 +237,12 @@ pub const SPAN_TEXT_BYTES_MAX: usize = 4 * 1024;
 pub const DASHBOARD_SESSION_LIFE: Duration = Duration::from_secs(12 * 60 * 60);
 /// Browsers that are signed in at once; with one more the oldest session ends.
 pub const DASHBOARD_SESSIONS_MAX: usize = 64;
+/// Uploads that wait to be confirmed, of all sessions: each may hold a module's bytes on the disk. With one more the oldest goes.
+pub const DASHBOARD_UPLOADS_MAX: usize = 8;
+/// How long one waits: to read what it would do, not to sleep over it.
+pub const DASHBOARD_UPLOAD_LIFE: Duration = Duration::from_secs(15 * 60);
+/// Bytes of a configuration file that is dropped on the dashboard; it has the place of an upload's metadata.
+pub const CONFIGURATION_BYTES_MAX: u64 = METADATA_BYTES_MAX;
 /// What a session's cookie is called. Browsers do not tell ports apart, so they show it to workers of the same host too, where it has
 /// to be taken away.
 pub const DASHBOARD_COOKIE: &str = "sluice-session";

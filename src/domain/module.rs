@@ -38,6 +38,27 @@ pub struct ModuleFacts {
 pub struct Startup {
     pub time_ms: u64,
     pub memory_bytes: u64,
+    /// How its code was made ready before; versions of older nodes do not know.
+    pub compilation: Option<Compilation>,
+}
+
+/// How the machine code of a module was come by when its version was proven, and how long that took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compilation {
+    /// Wall time in milliseconds.
+    pub time_ms: u64,
+    pub code: CodeOrigin,
+}
+
+/// Where machine code came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeOrigin {
+    /// All of it was compiled.
+    Compiled,
+    /// It is that of a module before, which differs in its data only.
+    Shared,
+    /// The same module had been compiled before.
+    Known,
 }
 
 impl ModuleFacts {
@@ -53,6 +74,34 @@ impl ModuleDigest {
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+}
+
+impl CodeOrigin {
+    /// The word on the wire and in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Compiled => "compiled",
+            Self::Shared => "shared",
+            Self::Known => "known",
+        }
+    }
+
+    /// The origin of that name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Compiled, Self::Shared, Self::Known].into_iter().find(|origin| origin.as_str() == name)
+    }
+
+    /// What is to be said of a time that is not that of a compiler.
+    #[must_use]
+    pub fn remark(self) -> Option<&'static str> {
+        match self {
+            Self::Compiled => None,
+            Self::Shared => Some("its code is that of an earlier module, which differs in its data only"),
+            Self::Known => Some("the same module had been compiled before"),
+        }
     }
 }
 

@@ -176,7 +176,8 @@ impl Fleet {
                 .map_err(|error| format!("cannot read the module `{}`: {error}", path.display()))?;
             let inspected = compile::inspect(&bytes).map_err(|refusal| refusal.message)?;
             let made = artifacts.make(&kit.engine, digest, kit.kind, &inspected.component);
-            Ok((made.map_err(|error| format!("{error:#}"))?, kit))
+            let (component, _) = made.map_err(|error| format!("{error:#}"))?;
+            Ok((component, kit))
         });
         loading.await.map_err(|error| error.to_string())?
     }

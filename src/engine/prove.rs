@@ -12,7 +12,7 @@ use crate::clock;
 use crate::domain::config::Config;
 use crate::domain::id::WorkerName;
 use crate::domain::limits::STARTUP_CPU_MAX;
-use crate::domain::module::{ModuleDigest, ModuleFacts, Startup};
+use crate::domain::module::{CodeOrigin, Compilation, ModuleDigest, ModuleFacts, Startup};
 use crate::engine::compile::{self, Refusal, RefusalKind};
 use crate::engine::failure;
 use crate::engine::fleet::Fleet;
@@ -60,12 +60,14 @@ impl Prover {
     ) -> Result<Proven, Refusal> {
         let (fleet, file) = (Arc::clone(&self.fleet), file.to_owned());
         let (compiled, _turn) = in_turn(&self.turns, move || compile(&fleet, &file, digest)).await?;
-        let (facts, component) = compiled?;
+        let (facts, component, compilation) = compiled?;
         let linked = self.fleet.pre_instantiate(&component, facts.kind).map_err(|error| {
             Refusal::invalid(format!("the component does not fit its imports: {}", first_lines(&error)))
         })?;
-        let startup = self.start(worker, &linked, config).await?;
-        tracing::info!(%worker, module = %digest, wasi = facts.kind.wasi(), start_ms = startup.time_ms, "a module was proven");
+        let mut startup = self.start(worker, &linked, config).await?;
+        startup.compilation = Some(compilation);
+        let (compile_ms, start_ms) = (compilation.time_ms, startup.time_ms);
+        tracing::info!(%worker, module = %digest, wasi = facts.kind.wasi(), compile_ms, start_ms, "a module was proven");
         Ok(Proven { facts, startup })
     }
 
@@ -97,7 +99,7 @@ impl Prover {
         let result = tokio::time::timeout(START_WALL_MAX, instantiating).await;
         let time_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match result {
-            Ok(Ok(())) => Ok(Startup { time_ms, memory_bytes: store.data().limiter.memory_bytes() }),
+            Ok(Ok(())) => Ok(Startup { time_ms, memory_bytes: store.data().limiter.memory_bytes(), compilation: None }),
             Ok(Err(error)) => Err(refusal_of(&error, store.data())),
             Err(_) => Err(Refusal::invalid(format!("the guest did not start within {} s", START_WALL_MAX.as_secs()))),
         }
@@ -131,7 +133,8 @@ fn refusal_of(error: &wasmtime::Error, state: &State) -> Refusal {
     Refusal::invalid(format!("the guest trapped while starting: {cause}"))
 }
 
-fn compile(fleet: &Fleet, file: &Path, digest: ModuleDigest) -> Result<(ModuleFacts, Component), Refusal> {
+/// The module's facts and its code. What is timed is the code alone: a compiler, or the shelf that has it.
+fn compile(fleet: &Fleet, file: &Path, digest: ModuleDigest) -> Result<(ModuleFacts, Component, Compilation), Refusal> {
     let bytes =
         std::fs::read(file).map_err(|error| Refusal::host(format!("cannot read the uploaded module back: {error}")))?;
     let inspected = compile::inspect(&bytes)?;
@@ -143,14 +146,16 @@ fn compile(fleet: &Fleet, file: &Path, digest: ModuleDigest) -> Result<(ModuleFa
         exports: inspected.exports,
     };
     let kit = fleet.engines.kit(facts.kind);
-    if let Some(component) = fleet.artifacts.load(&kit.engine, digest, facts.kind) {
-        return Ok((facts, component));
-    }
-    let component = fleet
-        .artifacts
-        .make(&kit.engine, digest, facts.kind, &inspected.component)
-        .map_err(|error| Refusal::invalid(format!("the component does not compile: {}", first_lines(&error))))?;
-    Ok((facts, component))
+    let began = clock::monotonic();
+    let (component, code) = match fleet.artifacts.load(&kit.engine, digest, facts.kind) {
+        Some(component) => (component, CodeOrigin::Known),
+        None => fleet
+            .artifacts
+            .make(&kit.engine, digest, facts.kind, &inspected.component)
+            .map_err(|error| Refusal::invalid(format!("the component does not compile: {}", first_lines(&error))))?,
+    };
+    let time_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok((facts, component, Compilation { time_ms, code }))
 }
 
 /// The whole chain of causes, without line breaks.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::catalog::{AndDeploy, CreateWorker, NewVersion};
+use crate::catalog::{AndDeploy, CreateWorker, Expected, NewVersion};
 use crate::clock::ManualClock;
 use crate::domain::config::{ConfigDraft, Inheritance};
 use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
@@ -41,9 +41,10 @@ async fn upload(catalog: &Arc<Catalog>, worker: &WorkerName, deploy: AndDeploy) 
             imports: vec![],
             exports: vec!["wasi:http/incoming-handler@0.2.6".into()],
         },
-        startup: Startup { time_ms: 1, memory_bytes: 1 },
+        startup: Startup { time_ms: 1, memory_bytes: 1, compilation: None },
         annotations: Annotations { message: None, tag: None, alias: None, triggered_by: Trigger::Upload },
         provenance: ada(),
+        expected: Expected::default(),
     };
     catalog.publish(worker, version, deploy, CreateWorker::Allow).await.unwrap().version.id
 }

@@ -5,6 +5,7 @@
 // Prints a line for each step. Ends with 1, and why on standard error, at the first thing that is not as it should be. Each page is
 // also asked for what no page may do: write an error to the console, ask another host, move under the reader.
 
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -67,6 +68,16 @@ const ask = (worker, where = '/') =>
 const until = (look, what, argument) =>
   page.waitForFunction(look, argument, { polling: 100 }).catch(() => check(false, what));
 
+/** Drops files on the form, as from a folder of the desktop. */
+const dropFiles = async (files) => {
+  const transfer = await page.evaluateHandle((files) => {
+    const transfer = new DataTransfer();
+    for (const { name, bytes } of files) transfer.items.add(new File([new Uint8Array(bytes)], name));
+    return transfer;
+  }, files);
+  await page.dispatchEvent('[data-drop]', 'drop', { dataTransfer: transfer });
+};
+
 const text = (selector) => page.locator(selector).first().innerText();
 
 try {
@@ -81,11 +92,39 @@ try {
 
   await step('upload', async () => {
     await page.click('a:has-text("Upload…")');
-    await page.setInputFiles('#module', module);
-    await page.fill('#message', 'from the browser');
-    await page.click('button:has-text("Upload"):not([disabled])');
+    await dropFiles([
+      { name: 'wrangler.toml', bytes: [...Buffer.from('name = "teller"\n[vars]\nGREETING = "from a file"\n')] },
+      { name: 'hello.wasm', bytes: [...readFileSync(module)] },
+    ]);
+    const chosen = () => page.$$eval('[data-drop] input', (fields) => fields.map((field) => field.files[0]?.name).join());
+    check((await chosen()) === 'wrangler.toml,hello.wasm', `the dropped files are not in their fields: ${await chosen()}`);
+    await page.click('button:has-text("Preview")');
+    await page.waitForURL(/\/uploads\//);
+    check((await text('#effect')).includes('from a file'), 'the preview does not show what the file changes');
+    await page.fill('#message', "it's from the browser");
+    await page.fill('#tag', 'dropped');
+    const command = await text('[data-command]');
+    check(command.includes("--tag='dropped' --message='it'\\''s from the browser'"), `the command does not follow: ${command}`);
+    await page.click('button[value=version]');
     await page.waitForURL(/\/versions\//);
-    check((await text('main')).includes('from the browser'), 'the new version does not show its message');
+    check((await text('main')).includes("it's from the browser"), 'the new version does not show its message');
+  });
+
+  await step('a new worker', async () => {
+    await page.goto(`${control}/`);
+    await page.click('a:has-text("New worker…")');
+    await page.setInputFiles('#configuration', { name: 'wrangler.toml', mimeType: 'application/toml', buffer: Buffer.from('nme = "fresh"') });
+    await page.setInputFiles('#module', module);
+    await page.click('button:has-text("Preview")');
+    await page.waitForURL(/\/uploads\//);
+    check(/did you mean .name.\?/.test(await text('main')), 'a slip in the file is not told');
+    // The module stays: only the file is dropped anew.
+    await dropFiles([{ name: 'wrangler.jsonc', bytes: [...Buffer.from('{ "name": "fresh", /* yes */ }')] }]);
+    await page.click('button:has-text("Preview")');
+    await page.waitForSelector('#effect');
+    await page.click('button[value=deploy]');
+    await page.waitForURL(/\/workers\/fresh\/deployments/);
+    check((await ask('fresh')) === 200, 'the new worker does not answer');
   });
 
   await step('split', async () => {

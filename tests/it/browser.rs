@@ -48,7 +48,7 @@ fn a_person_signs_in_uploads_splits_watches_rolls_back_and_tails() {
     let steps: Vec<&str> = told.lines().collect();
     assert_eq!(
         steps,
-        ["sign in", "upload", "split", "live shares", "roll back", "an object", "tail", "sign out"],
+        ["sign in", "upload", "a new worker", "split", "live shares", "roll back", "an object", "tail", "sign out"],
         "{why}"
     );
 }

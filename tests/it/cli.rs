@@ -156,6 +156,7 @@ fn lists_and_views_are_tables() {
     Alias:  next
     Compatibility:  2026-01-01
     Starts in:  [n] ms
+    Compiled in:  [n] ms (the same module had been compiled before)
     Guest:  WASI 0.2, a fresh instance for each request
     Module:  [size], sha256 [digest]
     Memory:  [size] at the start

@@ -27,6 +27,7 @@ mod crash;
 mod damage;
 mod dashboard;
 mod dashboard_actions;
+mod dashboard_uploads;
 mod deployments;
 mod drain;
 mod explain;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Ground floor first. A room may import the floors below it: never its own floor, never up.
 const FLOORS: &[&[&str]] = &[
     &["domain"],
-    &["clock"],
+    &["clock", "project"],
     &["observe", "store"],
     &["kv"],
     &["catalog", "host"],
@@ -19,8 +19,8 @@ const FLOORS: &[&[&str]] = &[
     &["cli"],
     &["lib", "main"],
 ];
-/// What `cli` may know of the floors between: the words of the domain, and the shapes of the control API.
-const CLI_MAY: &[&str] = &["domain", "control::wire", "app"];
+/// What `cli` may know of the floors between: the words of the domain, what a project says, and the shapes of the control API.
+const CLI_MAY: &[&str] = &["domain", "project", "control::wire", "app"];
 const FILE_LINES_MAX: usize = 600;
 
 #[test]

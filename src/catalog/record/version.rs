@@ -10,7 +10,7 @@ use crate::catalog::seal::Sealer;
 use crate::catalog::{Error, seal};
 use crate::domain::config::{Binding, BindingValue, Config, Isolation, RequestLimits};
 use crate::domain::id::{BindingName, WorkerName};
-use crate::domain::module::{GuestKind, ModuleFacts, Startup};
+use crate::domain::module::{CodeOrigin, Compilation, GuestKind, ModuleFacts, Startup};
 use crate::domain::version::{Annotations, Provenance, Source, Trigger, Version};
 
 #[derive(Serialize, Deserialize)]
@@ -31,6 +31,14 @@ struct VersionRecord {
     module: ModuleRecord,
     startup_time_ms: u64,
     startup_memory_bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compilation: Option<CompilationRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CompilationRecord {
+    time_ms: u64,
+    code: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -130,6 +138,10 @@ pub(in crate::catalog) fn encode(version: &Version, worker: &WorkerName, sealer:
         },
         startup_time_ms: version.startup.time_ms,
         startup_memory_bytes: version.startup.memory_bytes,
+        compilation: version.startup.compilation.map(|compilation| CompilationRecord {
+            time_ms: compilation.time_ms,
+            code: compilation.code.as_str().to_owned(),
+        }),
     }))
 }
 
@@ -157,7 +169,14 @@ pub(in crate::catalog) fn decode(bytes: &[u8], worker: &WorkerName, sealer: &Sea
             imports: record.module.imports,
             exports: record.module.exports,
         }),
-        startup: Startup { time_ms: record.startup_time_ms, memory_bytes: record.startup_memory_bytes },
+        startup: Startup {
+            time_ms: record.startup_time_ms,
+            memory_bytes: record.startup_memory_bytes,
+            // It is shown and decides nothing, so an unknown word is no reason to refuse the record.
+            compilation: record.compilation.and_then(|CompilationRecord { time_ms, code }| {
+                Some(Compilation { time_ms, code: CodeOrigin::from_name(&code)? })
+            }),
+        },
     })
 }
 
@@ -284,7 +303,11 @@ mod tests {
                 imports: vec!["wasi:clocks/types@0.3.0".into()],
                 exports: vec!["wasi:http/handler@0.3.0".into()],
             }),
-            startup: Startup { time_ms: 3, memory_bytes: 65536 },
+            startup: Startup {
+                time_ms: 3,
+                memory_bytes: 65536,
+                compilation: Some(Compilation { time_ms: 412, code: CodeOrigin::Shared }),
+            },
         }
     }
 
@@ -315,5 +338,13 @@ mod tests {
         let version = decode(record, &"w".parse().unwrap(), &sealer).unwrap();
         assert_eq!((version.number, version.config.bindings.len()), (1, 2));
         assert_eq!(version.module.kind, GuestKind::Wasi02);
+        assert_eq!(version.startup, Startup { time_ms: 1, memory_bytes: 2, compilation: None });
+
+        // Words that are only shown may be unknown.
+        let newer = String::from_utf8(record.to_vec()).unwrap();
+        let newer =
+            newer.replacen("\"format\":1", "\"format\":1,\"compilation\":{\"time_ms\":5,\"code\":\"dreamt\"}", 1);
+        let version = decode(newer.as_bytes(), &"w".parse().unwrap(), &sealer).unwrap();
+        assert_eq!(version.startup.compilation, None);
     }
 }

@@ -116,7 +116,7 @@ impl Upload {
             config: resolved.config,
             previous: resolved.previous,
             module,
-            startup: Startup { time_ms: 3, memory_bytes: 65536 },
+            startup: Startup { time_ms: 3, memory_bytes: 65536, compilation: None },
             annotations: Annotations {
                 message: None,
                 tag: self.tag.map(Into::into),
@@ -124,6 +124,7 @@ impl Upload {
                 triggered_by: Trigger::Upload,
             },
             provenance: provenance(),
+            expected: Expected::default(),
         }
     }
 

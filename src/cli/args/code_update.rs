@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use crate::control::wire::{CodeUpdateMode, CodeUpdateStrategy};
+use crate::domain::deployment::CodeUpdate;
 
 const FLAG: &str = "--durable-objects-code-update-mode";
 
@@ -15,7 +15,7 @@ pub struct CodeUpdateArgs {
     /// When running Durable Objects get the new code: `immediate`, or `deferred 30s` at the latest [default: what
     /// `durable_objects.code_update_strategy` of the file says, or immediate]
     #[arg(long = "durable-objects-code-update-mode", value_name = "MODE", value_parser = parse)]
-    pub code_update: Option<CodeUpdateStrategy>,
+    pub code_update: Option<CodeUpdate>,
 }
 
 /// Makes one word of `deferred` and the delay after it. What does not read as a delay stays an argument of its own.
@@ -45,16 +45,15 @@ pub fn joined(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     joined
 }
 
-fn parse(text: &str) -> Result<CodeUpdateStrategy, String> {
+fn parse(text: &str) -> Result<CodeUpdate, String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     match words.as_slice() {
-        ["immediate"] => Ok(CodeUpdateStrategy { mode: CodeUpdateMode::Immediate, max_delay: None }),
+        ["immediate"] => Ok(CodeUpdate::Immediate),
         ["immediate", ..] => Err("`immediate` does not wait, so it takes no delay".to_owned()),
-        ["deferred"] => Ok(CodeUpdateStrategy { mode: CodeUpdateMode::Deferred, max_delay: None }),
-        ["deferred", delay] => match seconds(delay).filter(|delay| CodeUpdateStrategy::is_delay(*delay)) {
-            Some(delay) => Ok(CodeUpdateStrategy { mode: CodeUpdateMode::Deferred, max_delay: Some(delay) }),
-            None => Err(format!("`{delay}` is no delay from 0 seconds to 24 hours, such as 30s, 5m or 1h")),
-        },
+        ["deferred"] => Ok(CodeUpdate::DEFERRED),
+        ["deferred", delay] => seconds(delay)
+            .and_then(CodeUpdate::deferred)
+            .ok_or_else(|| format!("`{delay}` is no delay from 0 seconds to 24 hours, such as 30s, 5m or 1h")),
         _ => Err("expected `immediate`, or `deferred` with perhaps a delay such as 30s".to_owned()),
     }
 }
@@ -78,28 +77,23 @@ fn seconds(text: &str) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn strategy(text: &str) -> Result<(CodeUpdateMode, Option<f64>), String> {
-        parse(text).map(|strategy| (strategy.mode, strategy.max_delay))
-    }
-
     #[test]
     fn a_mode_is_one_word_or_deferred_with_a_delay() {
-        let deferred = |delay| Ok((CodeUpdateMode::Deferred, delay));
-        assert_eq!(strategy("immediate"), Ok((CodeUpdateMode::Immediate, None)));
-        for (text, delay) in [
-            ("deferred", None),
-            ("deferred 30s", Some(30.0)),
-            ("deferred 30", Some(30.0)),
-            ("deferred 5minutes", Some(300.0)),
-            ("deferred 1.5m", Some(90.0)),
-            ("deferred 500ms", Some(0.5)),
-            ("deferred 24h", Some(86_400.0)),
-            ("deferred 0s", Some(0.0)),
+        assert_eq!(parse("immediate"), Ok(CodeUpdate::Immediate));
+        for (text, max_delay_s) in [
+            ("deferred", 300),
+            ("deferred 30s", 30),
+            ("deferred 30", 30),
+            ("deferred 5minutes", 300),
+            ("deferred 1.5m", 90),
+            ("deferred 500ms", 1),
+            ("deferred 24h", 86_400),
+            ("deferred 0s", 0),
         ] {
-            assert_eq!(strategy(text), deferred(delay), "{text}");
+            assert_eq!(parse(text), Ok(CodeUpdate::Deferred { max_delay_s }), "{text}");
         }
         for wrong in ["", "later", "immediate 3s", "deferred 25h", "deferred soon", "deferred s", "deferred 1s 2s"] {
-            assert!(strategy(wrong).is_err(), "{wrong}");
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 

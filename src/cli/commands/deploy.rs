@@ -9,15 +9,18 @@ use serde_json::{Value, json};
 use crate::cli::args::{Common, DeployArgs, UploadArgs};
 use crate::cli::client::{Api, Intent};
 use crate::cli::fault::{Fault, failed, usage};
-use crate::cli::project::metadata::{self, Extras, KeepVars};
-use crate::cli::project::objects::{self, Migration, Pending};
-use crate::cli::project::triggers::Triggers;
 use crate::cli::project::{Project, build, module};
 use crate::cli::refused::is_missing_worker;
 use crate::cli::render::{self, percent};
 use crate::cli::secrets;
 use crate::cli::upload::{Upload, part_name};
-use crate::control::wire::{Annotations, CodeUpdateStrategy, Deployment, DeploymentRequest, Service, Share, Version};
+use crate::control::wire::{
+    Annotations, CodeUpdateStrategy, Deployment, DeploymentRequest, Route, Service, Share, Subdomain, Version,
+};
+use crate::domain::deployment::CodeUpdate;
+use crate::project::metadata::{self, Extras, KeepVars};
+use crate::project::objects::{self, Migration, Pending};
+use crate::project::triggers::Triggers;
 
 /// A version that was uploaded, and its deployment if it got one.
 pub struct Shipped {
@@ -145,7 +148,7 @@ pub struct Plan<'a> {
     pub message: Option<&'a str>,
     /// Those of the file; the ones that the worker has not had go along.
     pub migrations: &'a [Migration],
-    pub code_update: Option<CodeUpdateStrategy>,
+    pub code_update: Option<CodeUpdate>,
 }
 
 /// Makes the version and gives it all the traffic. Migrations take one call that does both, and so does a worker that is not
@@ -159,8 +162,8 @@ pub async fn ship(api: &Api, worker: &str, upload: &mut Upload, plan: &Plan<'_>)
             render::note(format_args!("migrating {worker} to the tag `{new_tag}`"));
             upload.metadata.entry("migrations").or_insert(metadata);
         }
-        if let Some(strategy) = plan.code_update {
-            upload.metadata.entry("code_update_strategy").or_insert(json!(strategy));
+        if let Some(update) = plan.code_update {
+            upload.metadata.entry("code_update_strategy").or_insert(json!(CodeUpdateStrategy::from(update)));
         }
         let uploaded = api.put_script(worker, upload).await;
         upload.finish();
@@ -179,7 +182,7 @@ pub async fn ship(api: &Api, worker: &str, upload: &mut Upload, plan: &Plan<'_>)
         strategy: "percentage".to_owned(),
         versions: vec![Share { version_id: version.id.clone(), percentage: 100.0 }],
         annotations: Annotations { message: plan.message.map(str::to_owned), ..Annotations::default() },
-        code_update_strategy: plan.code_update,
+        code_update_strategy: plan.code_update.map(Into::into),
     };
     let deployment = api.deploy(worker, &request, Intent::Deploy).await;
     let deployment = deployment.with_context(|| {
@@ -221,10 +224,11 @@ pub async fn apply_triggers(api: &Api, worker: &str, triggers: &Triggers) -> any
         }
     };
     if let Some(routes) = &triggers.routes {
-        tried("routes", api.put_routes(worker, &routes.patterns).await);
-        tried("custom domains", api.put_domains(worker, &routes.records()).await);
+        let patterns: Vec<Route> = routes.patterns.iter().map(Route::from).collect();
+        tried("routes", api.put_routes(worker, &patterns).await);
+        tried("custom domains", api.put_domains(worker, &routes.into()).await);
     }
-    tried("host names", api.put_subdomain(worker, triggers.subdomain()).await);
+    tried("host names", api.put_subdomain(worker, triggers.into()).await);
     if failures.is_empty() {
         return Ok(());
     }
@@ -245,7 +249,7 @@ async fn show(
     let Shipped { version, deployment } = shipped;
     let worker = project.name()?;
     let host = api.host(worker).await;
-    let subdomain = project.config.triggers.subdomain();
+    let subdomain = Subdomain::from(&project.config.triggers);
     let previews = subdomain.previews_enabled.unwrap_or(subdomain.enabled);
     let url = (deployment.is_some() && subdomain.enabled).then(|| format!("http://{host}"));
     let version_url = previews.then(|| format!("http://{}-{host}", short(&version.id)));
@@ -267,11 +271,7 @@ async fn show(
     }
     let routes = project.config.triggers.routes.iter().filter(|_| deployment.is_some() && triggers.is_ok());
     let patterns = routes.flat_map(|routes| {
-        routes
-            .patterns
-            .iter()
-            .map(|route| route.pattern.clone())
-            .chain(routes.domains.iter().map(|d| d.hostname.clone()))
+        routes.patterns.iter().map(|route| route.pattern.clone()).chain(routes.domains.iter().cloned())
     });
     for place in url.into_iter().chain(patterns) {
         render::line(format_args!("  {place}"));

@@ -15,12 +15,12 @@ use crate::app;
 use crate::cli::args::{Common, DevArgs};
 use crate::cli::client::Api;
 use crate::cli::fault::usage;
-use crate::cli::project::config::KvNamespace;
-use crate::cli::project::metadata::Extras;
 use crate::cli::project::{Project, Selection, build, module};
 use crate::cli::render;
 use crate::cli::secrets;
 use crate::cli::settings::{self, Target};
+use crate::project::config::KvNamespace;
+use crate::project::metadata::Extras;
 
 use super::{deploy, node};
 

@@ -90,7 +90,7 @@ mod tests {
             let selection = Selection { config: Some(folder.clone()), ..Selection::default() };
             let project = Project::load(&selection).unwrap();
             assert_eq!(project.name().unwrap(), "my-worker");
-            assert_eq!(project.findings, crate::cli::project::resolve::Findings::default());
+            assert_eq!(project.findings, crate::project::resolve::Findings::default());
             assert!(!std::fs::read_to_string(folder.join("Cargo.toml")).unwrap().contains("{{"));
             assert!(run(&InitArgs { folder, wasi }).unwrap_err().to_string().contains("is not empty"));
         }

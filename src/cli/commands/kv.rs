@@ -10,9 +10,9 @@ use crate::cli::args::{BesideArgs, Common, KvBulkCommand, KvCommand, KvKeyComman
 use crate::cli::client::Api;
 use crate::cli::fault::{failed, usage};
 use crate::cli::kv::Beside;
-use crate::cli::project::config::KvNamespace;
 use crate::cli::render::{self, Format};
 use crate::control::wire_kv::{self, KvKey, KvPair};
+use crate::project::config::KvNamespace;
 
 /// `sluice kv …`.
 pub async fn run(command: KvCommand, common: &Common) -> anyhow::Result<()> {

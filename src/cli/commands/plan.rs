@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::cli::client::Api;
 use crate::cli::refused;
 use crate::cli::render;
-use crate::control::wire::{CodeUpdateMode, CodeUpdateStrategy, Deployment, ObjectMove, ObjectPlan, Version};
+use crate::control::wire::{CodeUpdateStrategy, Deployment, ObjectMove, ObjectPlan, Version};
+use crate::domain::deployment::CodeUpdate;
 
 use super::deploy::short;
 use super::versions::called;
@@ -31,7 +32,8 @@ pub async fn show(api: &Api, worker: &str, deployment: &Deployment, known: &[Ver
     render::line(format_args!("Durable Objects: {}, of which {} would change version", plan.objects, plan.moving));
     let rows = plan.moves.iter().map(|moves| [moves.objects.to_string(), named(&moves.from), named(&moves.to)]);
     render::table(["Objects", "From", "To"], rows);
-    render::line(resets(plan, deployment.code_update_strategy.as_ref()));
+    let update = deployment.code_update_strategy.and_then(CodeUpdateStrategy::update).unwrap_or(CodeUpdate::Immediate);
+    render::line(update.resets_in_words(plan.live_moving));
     render::line("None moves to a version that loses share.");
     render::line("");
     let rows = plan.sample.iter().take(NAMED_MAX).map(|one| {
@@ -48,20 +50,6 @@ pub async fn show(api: &Api, worker: &str, deployment: &Deployment, known: &[Ver
 
 fn name(one: &ObjectMove) -> String {
     one.name.clone().unwrap_or_else(|| format!("{}…", short(&one.id)))
-}
-
-fn resets(plan: &ObjectPlan, strategy: Option<&CodeUpdateStrategy>) -> String {
-    let deferred = strategy.filter(|strategy| strategy.mode == CodeUpdateMode::Deferred);
-    let when = match deferred.map(|strategy| strategy.max_delay) {
-        None => "reset at once".to_owned(),
-        Some(None) => "reset when they leave memory, or when the delay is over".to_owned(),
-        Some(Some(seconds)) => format!("reset when they leave memory, or after {seconds} s"),
-    };
-    match plan.live_moving {
-        0 => "None of them is in memory, so none would be reset.".to_owned(),
-        1 => format!("1 of them is in memory and would be {}.", when.replace("they leave", "it leaves")),
-        live => format!("{live} of them are in memory and would be {when}."),
-    }
 }
 
 /// The numbers of the versions that the plan names. One that was deleted since has none.
@@ -83,22 +71,4 @@ async fn numbers(
         }
     }
     Ok(numbers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_reset_and_when() {
-        let told = |live_moving, strategy: serde_json::Value| {
-            let strategy: Option<CodeUpdateStrategy> = serde_json::from_value(strategy).unwrap();
-            resets(&ObjectPlan { live_moving, ..ObjectPlan::default() }, strategy.as_ref())
-        };
-        let (none, deferred) = (serde_json::json!(null), serde_json::json!({"mode": "deferred", "max_delay": 300}));
-        assert_eq!(told(0, none.clone()), "None of them is in memory, so none would be reset.");
-        assert_eq!(told(2, none), "2 of them are in memory and would be reset at once.");
-        let one = told(1, deferred);
-        assert_eq!(one, "1 of them is in memory and would be reset when it leaves memory, or after 300 s.");
-    }
 }

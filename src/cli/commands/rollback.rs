@@ -37,7 +37,7 @@ pub async fn run(args: &RollbackArgs, common: &Common) -> anyhow::Result<()> {
         (true, true) => Intent::ForcedDryRun,
     };
     let mut request = request(&target, message);
-    request.code_update_strategy = split::code_update(&args.code_update, common)?;
+    request.code_update_strategy = split::code_update(&args.code_update, common)?.map(Into::into);
     let deployment = roll_back(&api, &worker, &target, &request, intent).await?;
     if args.json {
         render::json(&deployment);

@@ -5,7 +5,8 @@ use crate::cli::client::{Api, Intent, Listing};
 use crate::cli::fault::{Fault, usage};
 use crate::cli::names::{self, Name, Spec};
 use crate::cli::render::{self, or_dash, percent};
-use crate::control::wire::{Annotations, CodeUpdateStrategy, Deployment, DeploymentRequest, Share, Version};
+use crate::control::wire::{Annotations, Deployment, DeploymentRequest, Share, Version};
+use crate::domain::deployment::CodeUpdate;
 use crate::domain::limits::SLOTS;
 
 use super::plan;
@@ -18,7 +19,7 @@ pub async fn deploy(args: &VersionsDeployArgs, common: &Common) -> anyhow::Resul
     let (entries, known) = resolve(&api, &worker, specs).await?;
     let shares = names::distribute(&entries)?;
     let mut request = request(shares, args.message.clone());
-    request.code_update_strategy = code_update(&args.code_update, common)?;
+    request.code_update_strategy = code_update(&args.code_update, common)?.map(Into::into);
     let intent = match (args.dry_run, args.force) {
         (false, false) => Intent::Deploy,
         (false, true) => Intent::Force,
@@ -47,7 +48,7 @@ pub fn request(versions: Vec<Share>, message: Option<String>) -> DeploymentReque
 }
 
 /// When running objects get the new code: as typed, else as the file says (`DOU-3`).
-pub fn code_update(args: &CodeUpdateArgs, common: &Common) -> anyhow::Result<Option<CodeUpdateStrategy>> {
+pub fn code_update(args: &CodeUpdateArgs, common: &Common) -> anyhow::Result<Option<CodeUpdate>> {
     match args.code_update {
         Some(strategy) => Ok(Some(strategy)),
         None => common.selection().code_update(),

@@ -6,7 +6,8 @@ use crate::cli::args::{Common, ListArgs};
 use crate::cli::client::{Api, Listing};
 use crate::cli::names::{self, Name};
 use crate::cli::render::{self, Format, ago, or_dash, percent};
-use crate::control::wire::{Annotations, Binding, Version};
+use crate::control::wire::{Annotations, Binding, Version, VersionFacts};
+use crate::domain::module::CodeOrigin;
 
 use super::deploy::short;
 
@@ -104,6 +105,7 @@ fn facts(version: &Version) -> Vec<(&'static str, String)> {
     facts.extend(runtime.limits.subrequests.map(|count| ("Subrequests:", format!("{count} at most"))));
     facts.extend(version.startup_time_ms.map(|ms| ("Starts in:", format!("{ms} ms"))));
     if let Some(found) = &version.sluice {
+        facts.extend(compiled(found).map(|compiled| ("Compiled in:", compiled)));
         let guest = serde_json::to_value(found.guest).ok().and_then(|guest| guest.as_str().map(str::to_owned));
         let reuse = if found.instance_reuse { "instances are reused" } else { "a fresh instance for each request" };
         facts.push(("Guest:", format!("WASI {}, {reuse}", guest.unwrap_or_default())));
@@ -117,6 +119,13 @@ fn facts(version: &Version) -> Vec<(&'static str, String)> {
         facts.extend(found.urls.iter().map(|url| ("URL:", url.clone())));
     }
     facts
+}
+
+/// How long its code took, and why that may be next to nothing.
+fn compiled(found: &VersionFacts) -> Option<String> {
+    let remark = found.code.as_deref().and_then(CodeOrigin::from_name).and_then(CodeOrigin::remark);
+    let remark = remark.map(|remark| format!(" ({remark})")).unwrap_or_default();
+    Some(format!("{} ms{remark}", found.compile_time_ms?))
 }
 
 fn short_digest(digest: &str) -> &str {

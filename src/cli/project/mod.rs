@@ -1,28 +1,17 @@
-//! A project: the folder with `wrangler.toml` (or `.json`, `.jsonc`) and what it says about one worker in one environment.
-//!
-//! The file becomes a [`Config`] in three steps, each in its own room: [`mod@file`] reads it into a tree, [`resolve`] picks the
-//! values of the environment by the table in [`keys`], [`config`] gives them types. All faults of the file are reported at
-//! once, each with its path. From the `Config` come the upload's [`metadata`], the [`triggers`] and, by [`build`] and
-//! [`module`], the bytes.
+//! A project on disk: the folder with `wrangler.toml` (or `.json`, `.jsonc`), which file that is, and by [`build`] and [`module`] the
+//! bytes of its worker. What the file says is read by [`crate::project`]; all its faults are reported at once, each with its path.
 
 pub mod build;
-pub mod config;
 pub mod file;
-pub mod keys;
-pub mod metadata;
 pub mod module;
-pub mod objects;
-pub mod reader;
-pub mod resolve;
-pub mod triggers;
 
 use std::path::{Path, PathBuf};
 
-use config::Config;
-use resolve::Findings;
-
 use super::fault::{Fault, failed};
-use crate::control::wire::CodeUpdateStrategy;
+use crate::domain::deployment::CodeUpdate;
+use crate::project::config::{self, Config, KvNamespace};
+use crate::project::objects;
+use crate::project::resolve::{self, Findings};
 
 /// One worker of one file.
 #[derive(Debug)]
@@ -53,10 +42,7 @@ impl Project {
                 .hint("make a project with `sluice init my-worker`, or name its file with `--config`")
                 .into());
         };
-        let tree = file::read(&file)?;
-        let mut findings = Findings::default();
-        let values = resolve::resolve(&tree, selection.env.as_deref(), &mut findings);
-        let mut config = config::read(&values, &mut findings);
+        let (mut config, findings) = crate::project::read(&file::read(&file)?, selection.env.as_deref());
         if let Some(name) = selection.worker_name() {
             config.name = Some(name);
         }
@@ -71,10 +57,10 @@ impl Project {
         self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    /// That every KV namespace has its id: on a node of one's own nobody else gives it.
+    /// That every KV namespace has its id.
     pub fn check_namespaces(&self) -> Result<(), Fault> {
-        let Some(one) = self.config.kv_namespaces.iter().find(|one| one.id.is_none()) else { return Ok(()) };
-        let (file, binding) = (self.file.display(), &one.binding);
+        let Some(binding) = self.config.without_namespace().next() else { return Ok(()) };
+        let file = self.file.display();
         Err(failed(format!("`{file}`: the KV namespace `{binding}` has no `id`"))
             .hint(format!("`sluice kv namespace create {binding}` makes a namespace, and shows the `id` to put there")))
     }
@@ -114,7 +100,7 @@ impl Selection {
 impl Selection {
     /// What the file says of when running objects get new code (`DOU-3`). As for [`Self::worker`], nothing else of it is judged;
     /// this is, since who wants it deferred does not want it at once because of a slip.
-    pub fn code_update(&self) -> anyhow::Result<Option<CodeUpdateStrategy>> {
+    pub fn code_update(&self) -> anyhow::Result<Option<CodeUpdate>> {
         let Some(file) = file::locate(self.config.as_deref(), &std::env::current_dir()?)? else { return Ok(None) };
         let values = resolve::resolve(&file::read(&file)?, self.env.as_deref(), &mut Findings::default());
         let Some(located) = values.get("durable_objects") else { return Ok(None) };
@@ -124,7 +110,7 @@ impl Selection {
     }
 
     /// The KV namespaces that the file binds. As for [`Self::worker`], nothing else of it is judged.
-    pub fn namespaces(&self) -> anyhow::Result<Vec<config::KvNamespace>> {
+    pub fn namespaces(&self) -> anyhow::Result<Vec<KvNamespace>> {
         let Some(file) = file::locate(self.config.as_deref(), &std::env::current_dir()?)? else {
             return Ok(Vec::new());
         };
@@ -146,4 +132,42 @@ fn faults(file: &Path, faults: &[String]) -> Fault {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn load(toml: &str) -> anyhow::Result<Project> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("wrangler.toml");
+        std::fs::write(&file, toml).unwrap();
+        Project::load(&Selection { config: Some(file), ..Selection::default() })
+    }
+
+    #[test]
+    fn one_fault_is_one_line_and_several_are_a_list() {
+        let faults = |toml| {
+            let message = load(toml).unwrap_err().to_string();
+            message.split_once("wrangler.toml").unwrap().1.to_owned()
+        };
+        assert_eq!(faults("name = 3"), ": `name` must be a string, found a number");
+        assert!(faults("name = ").starts_with(":1:"));
+        assert_eq!(
+            faults("name = 3\nvars = 1"),
+            " has 2 faults:\n  - `name` must be a string, found a number\n  - `vars` must be a table, found a number"
+        );
+    }
+
+    #[test]
+    fn a_name_on_the_command_line_wins_and_takes_the_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("wrangler.toml");
+        std::fs::write(&file, "name = \"a\"\nvars = 3\n[env.x]\n").unwrap();
+        let select = |env: Option<&str>, name: Option<&str>| Selection {
+            config: Some(file.clone()),
+            env: env.map(str::to_owned),
+            name: name.map(str::to_owned),
+        };
+        assert_eq!(select(None, None).worker().unwrap(), "a");
+        assert_eq!(select(Some("x"), None).worker().unwrap(), "a-x");
+        assert_eq!(select(Some("x"), Some("b")).worker().unwrap(), "b-x");
+    }
+}

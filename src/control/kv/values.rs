@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{namespace, too_large};
 use crate::control::fault::{Code, Fault, Outcome};
-use crate::control::parts::{Paced, malformed};
+use crate::control::form::{Paced, malformed};
 use crate::control::request::{Params, Query, cut_off, soon, undecodable};
 use crate::control::shape::Answer;
 use crate::control::wire_kv::KvKey;

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
-use crate::control::{Api, Prover, Repeats, Token, router};
+use crate::control::{Api, Prover, Repeats, Token, Trials, router};
 use crate::domain::config::Config;
 use crate::domain::id::WorkerName;
 use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
@@ -85,7 +85,7 @@ impl Prover for Believer {
                 imports: vec![],
                 exports,
             };
-            Ok(Proven { facts, startup: Startup { time_ms: 3, memory_bytes: 65_536 } })
+            Ok(Proven { facts, startup: Startup { time_ms: 3, memory_bytes: 65_536, compilation: None } })
         })
     }
 }
@@ -159,6 +159,7 @@ impl Node {
             prover: Arc::<Believer>::clone(&prover),
             token: Token::new(TOKEN),
             repeats: Repeats::default(),
+            trials: Trials::default(),
             data_addr: "127.0.0.1:8787".parse().unwrap(),
             control_addr: addr,
             tails: Arc::clone(&tails),

@@ -73,6 +73,38 @@ async fn versions_need_a_worker_and_are_listed_newest_first() {
 }
 
 #[tokio::test]
+async fn an_upload_that_rests_on_what_is_past_is_refused_before_it_is_proven() {
+    let node = Node::start().await;
+    let upload = async |method: &str, path: &str, seen: (&str, &str)| {
+        let metadata = json!({ "main_module": "worker.wasm", "annotations": {} });
+        let body = multipart(Some(&metadata.to_string()), &[wasm("worker.wasm", "x")]);
+        node.call(method, &under(path), &[("Content-Type", FORM), seen], &body).await
+    };
+    let header = "Sluice-If-Latest";
+    // A worker that is not there yet.
+    let first = upload("PUT", "/hello", (header, "none")).await.result();
+    let (proofs, versions) = (node.proofs(), node.version_count());
+    let late = upload("PUT", "/hello", (header, "none")).await;
+    assert_eq!((late.code(), late.status.as_u16()), (95009, 412));
+    assert!(late.text.contains("the latest version of `hello` is `"), "{late:?}");
+
+    let id = first["deployment_id"].as_str().unwrap();
+    let other = "dc8dcd28-271b-4367-9840-6c244f84cb40";
+    let active = first["sluice"]["deployment"]["id"].as_str().unwrap();
+    for (method, path) in [("PUT", "/hello"), ("POST", "/hello/versions")] {
+        assert_eq!(upload(method, path, (header, other)).await.code(), 95009);
+        assert_eq!(upload(method, path, (header, "newest")).await.code(), 10004);
+        assert_eq!(upload(method, path, ("If-Match", other)).await.code(), 95009);
+    }
+    assert_eq!((node.proofs(), node.version_count(), node.leftovers()), (proofs, versions, 0));
+    let second = upload("POST", "/hello/versions", (header, id)).await.result();
+    assert_eq!(second["number"], 2);
+    // Only a deployment changes what is active.
+    assert_eq!(upload("PUT", "/hello", ("If-Match", active)).await.result()["sluice"]["version"]["number"], 3);
+    assert_eq!(upload("PUT", "/hello", ("If-Match", active)).await.code(), 95009);
+}
+
+#[tokio::test]
 async fn the_program_is_found_among_the_parts() {
     let node = Node::start().await;
     let check = async |main: &str, parts: &[Part<'_>]| {

@@ -7,16 +7,22 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod deployments;
 mod objects;
 mod rollout;
 mod tail;
+mod triggers;
 
+pub use deployments::{
+    CodeUpdateMode, CodeUpdateStrategy, Deployment, DeploymentFacts, DeploymentRequest, Deployments, Share,
+};
 pub use objects::{Object, ObjectCounts, ObjectMove, ObjectMoves, ObjectPlan, Objects};
 pub use rollout::{
     Rollout, RolloutEvent, RolloutGuard, RolloutMeasures, RolloutNext, RolloutRequest, RolloutStep, RolloutVersion,
     RolloutWindow,
 };
 pub use tail::{Tail, TailFilter, TailHeader, TailRequest};
+pub use triggers::{Domain, DomainRecords, Route, Subdomain};
 
 /// The only account there is.
 pub const ACCOUNT: &str = "local";
@@ -193,6 +199,12 @@ pub struct VersionFacts {
     pub exports: Vec<String>,
     /// Linear memory after the instantiation that proved the version.
     pub startup_memory_bytes: u64,
+    /// How long its code took to make ready when it was proven, and where that came from: `compiled`, `shared` with a module that
+    /// differs in its data only, or `known` from the same module. Absent for versions of nodes that did not measure it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile_time_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// Whether an instance serves more than one request.
     #[serde(default)]
     pub instance_reuse: bool,
@@ -247,93 +259,6 @@ pub struct UploadedFacts {
     /// Absent for a draft, which is neither a version nor deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment: Option<Deployment>,
-}
-
-// === Deployments ===
-
-/// A deployment (`WRANGLER_API` 2.2).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Deployment {
-    pub id: String,
-    pub created_on: String,
-    pub source: String,
-    /// Always `percentage`.
-    pub strategy: String,
-    #[serde(default)]
-    pub author_email: String,
-    #[serde(default)]
-    pub annotations: Annotations,
-    pub versions: Vec<Share>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code_update_strategy: Option<CodeUpdateStrategy>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sluice: Option<DeploymentFacts>,
-}
-
-/// One entry of a split.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    pub version_id: String,
-    #[serde(serialize_with = "short_number")]
-    pub percentage: f64,
-}
-
-/// When running objects take their new assignment (`DOU-2`).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CodeUpdateStrategy {
-    pub mode: CodeUpdateMode,
-    /// Seconds; only with `deferred`.
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "short_delay")]
-    pub max_delay: Option<f64>,
-}
-
-impl CodeUpdateStrategy {
-    /// The longest delay in seconds: a day.
-    pub const MAX_DELAY_S: f64 = 86_400.0;
-
-    /// Whether that many seconds are a delay.
-    #[must_use]
-    pub fn is_delay(seconds: f64) -> bool {
-        (0.0..=Self::MAX_DELAY_S).contains(&seconds)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CodeUpdateMode {
-    Immediate,
-    Deferred,
-}
-
-/// `sluice` on a deployment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct DeploymentFacts {
-    /// How many of the 100,000 slots changed their version against the deployment before (`D2`).
-    pub moved_slots: u32,
-    /// The versions in full, in the order of the split: only where one deployment was asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub versions: Vec<Version>,
-    /// What it would do to the worker's Durable Objects: only in the answer to a dry run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub objects: Option<ObjectPlan>,
-}
-
-/// `GET …/deployments`: newest first, the first is active (`DEP-3`).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Deployments {
-    pub deployments: Vec<Deployment>,
-}
-
-/// The body of `POST …/deployments[?force=true][&dry_run=true]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeploymentRequest {
-    #[serde(default = "percentage")]
-    pub strategy: String,
-    pub versions: Vec<Share>,
-    #[serde(default)]
-    pub annotations: Annotations,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code_update_strategy: Option<CodeUpdateStrategy>,
 }
 
 // === Classes of Durable Objects ===
@@ -410,7 +335,7 @@ pub struct SecretValue {
     pub text: String,
 }
 
-// === Workers and their triggers ===
+// === Workers ===
 
 /// An item of `GET …/workers/scripts`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -455,42 +380,6 @@ pub struct WorkerSubdomain {
     /// What follows a version's 8 digits or an alias, port included: `-hello.localhost:8787`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preview_url_suffix: Option<String>,
-}
-
-/// The body and the answer of `POST …/subdomain`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subdomain {
-    pub enabled: bool,
-    /// Absent: the same as `enabled` (`URL-5`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previews_enabled: Option<bool>,
-}
-
-/// One entry of the body of `PUT …/routes`, which replaces all of a worker's routes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
-    pub pattern: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone_name: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone_id: Option<String>,
-}
-
-/// The body of `PUT …/domains/records`, which replaces all of a worker's custom domains.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DomainRecords {
-    #[serde(default)]
-    pub override_scope: bool,
-    #[serde(default)]
-    pub override_existing_origin: bool,
-    #[serde(default)]
-    pub override_existing_dns_record: bool,
-    pub origins: Vec<Domain>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Domain {
-    pub hostname: String,
 }
 
 // === Explain (ours) ===
@@ -562,24 +451,12 @@ pub struct Addresses {
     pub control: std::net::SocketAddr,
 }
 
-fn percentage() -> String {
-    "percentage".to_owned()
-}
-
 /// `100`, not `100.0`: as Cloudflare writes it, and as a script may compare it.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn short_number<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     #[expect(clippy::cast_possible_truncation, reason = "a share of 0 to 100; what does not fit is written as it is")]
     let whole = *number as i32;
     if f64::from(whole) == *number { serializer.serialize_i32(whole) } else { serializer.serialize_f64(*number) }
-}
-
-#[expect(clippy::ref_option, reason = "serde's signature")]
-fn short_delay<S: serde::Serializer>(delay: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    match delay {
-        Some(delay) => short_number(delay, serializer),
-        None => serializer.serialize_none(),
-    }
 }
 
 /// `#[serde(default)]` alone would ask `T: Default` of every caller.
@@ -600,13 +477,6 @@ mod tests {
         let put = r#"{"success":true,"result":{"deployment_id":"11111111111141118111111111111111"}}"#;
         let put: Envelope<Uploaded> = serde_json::from_str(put).unwrap();
         assert_eq!(put.result.unwrap().deployment_id.len(), 32);
-    }
-
-    #[test]
-    fn a_whole_percentage_is_written_without_a_point() {
-        let text = |percentage| serde_json::to_string(&Share { version_id: "a".to_owned(), percentage }).unwrap();
-        assert_eq!(text(100.0), r#"{"version_id":"a","percentage":100}"#);
-        assert_eq!(text(33.333), r#"{"version_id":"a","percentage":33.333}"#);
     }
 
     #[test]

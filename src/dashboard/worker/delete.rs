@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use http::{Method, StatusCode};
+use http::Method;
 use maud::{Markup, html};
 use serde_json::Value;
 
@@ -12,8 +12,8 @@ use crate::catalog::WorkerView;
 use crate::dashboard::guard::Fields;
 use crate::dashboard::layout::{self, Page, Place, WorkerTab};
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{command, named, plan, versions};
-use crate::dashboard::{Dashboard, figures, refused};
+use crate::dashboard::worker::{Named, NamedVersion, command, plan, versions};
+use crate::dashboard::{Dashboard, figures};
 use crate::domain::version::Version;
 
 /// The API's code for a worker that others are bound to (`control/codes.md`).
@@ -35,25 +35,18 @@ pub fn worker_path(worker: &WorkerView) -> String {
 pub(in crate::dashboard) async fn version_page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path((name, id)): Path<(String, String)>,
+    NamedVersion(worker, version): NamedVersion,
 ) -> Response {
-    match found(&dashboard, &name, &id) {
-        Ok((worker, version)) => show_version(&dashboard, &session, &worker, &version, &html! {}),
-        Err(response) => response,
-    }
+    show_version(&dashboard, &session, &worker, &version, &html! {})
 }
 
 /// `POST` of the same.
 pub(in crate::dashboard) async fn version_act(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path((name, id)): Path<(String, String)>,
+    NamedVersion(worker, version): NamedVersion,
     fields: Fields,
 ) -> Response {
-    let (worker, version) = match found(&dashboard, &name, &id) {
-        Ok(found) => found,
-        Err(response) => return response,
-    };
     if fields.get("typed").trim() != format!("#{}", version.number) {
         return show_version(&dashboard, &session, &worker, &version, &mistyped());
     }
@@ -71,25 +64,18 @@ pub(in crate::dashboard) async fn version_act(
 pub(in crate::dashboard) async fn worker_page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
 ) -> Response {
-    match named(&dashboard, &name) {
-        Ok(worker) => show_worker(&dashboard, &session, &worker, &html! {}, &html! {}).await,
-        Err(response) => response,
-    }
+    show_worker(&dashboard, &session, &worker, &html! {}, &html! {}).await
 }
 
 /// `POST` of the same.
 pub(in crate::dashboard) async fn worker_act(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     fields: Fields,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     if fields.get("typed").trim() != worker.name.as_str() {
         return show_worker(&dashboard, &session, &worker, &mistyped(), &html! {}).await;
     }
@@ -107,17 +93,6 @@ pub(in crate::dashboard) async fn worker_act(
             show_worker(&dashboard, &session, &worker, &said, &by_force).await
         }
     }
-}
-
-#[expect(clippy::result_large_err, reason = "it is the answer, and rare")]
-fn found(dashboard: &Dashboard, name: &str, id: &str) -> Result<(Arc<WorkerView>, Arc<Version>), Response> {
-    let worker = named(dashboard, name)?;
-    let version = id.parse().ok().and_then(|id| worker.version(id).cloned());
-    let version = version.ok_or_else(|| {
-        let message = format!("Worker `{name}` has no version `{id}`. It may have been deleted.");
-        refused::page(StatusCode::NOT_FOUND, "No such version", &message)
-    })?;
-    Ok((worker, version))
 }
 
 fn mistyped() -> Markup {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use crate::dashboard::layout::{self, Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::wish::{Run, Update, Wish};
-use crate::dashboard::worker::{command, named, plan};
+use crate::dashboard::worker::{Named, command, named, plan};
 use crate::dashboard::{Dashboard, figures};
 use crate::domain::id::VersionId;
 use crate::domain::limits::DEPLOYMENT_VERSIONS_MAX;
@@ -38,13 +38,9 @@ pub fn path(worker: &WorkerView, version: Option<VersionId>) -> String {
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(chosen): Query<Chosen>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let chosen = chosen.version.and_then(|id| id.parse().ok()).filter(|id| worker.version(*id).is_some());
     let wish = chosen.map_or_else(|| Wish::present(&worker), |version| Wish::all_to(&worker, version));
     respond(&dashboard, &session, &worker, &wish, &html! {})
@@ -54,13 +50,9 @@ pub(in crate::dashboard) async fn page(
 pub(in crate::dashboard) async fn act(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     fields: Fields,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let mut wish = Wish::of(&fields);
     let above = match fields.get("do") {
         "add" => {
@@ -75,12 +67,12 @@ pub(in crate::dashboard) async fn act(
         }
         "deploy" => match wish.ask(&dashboard, &worker, Run::Real).await {
             Ok(deployment) => return deployed(&worker, &deployment),
-            Err(refused) => retry(&dashboard, &session, &name, &mut wish, Kind::Deploy, &refused).await,
+            Err(refused) => retry(&dashboard, &session, worker.name.as_str(), &mut wish, Kind::Deploy, &refused).await,
         },
         _ => preview(&dashboard, &session, &worker, &mut wish, Kind::Deploy).await,
     };
     // Somebody may have deployed while we asked.
-    let worker = named(&dashboard, &name).unwrap_or(worker);
+    let worker = named(&dashboard, worker.name.as_str()).unwrap_or(worker);
     respond(&dashboard, &session, &worker, &wish, &above)
 }
 
@@ -92,7 +84,7 @@ pub(super) enum Kind {
 }
 
 /// To where the new deployment is seen.
-pub(super) fn deployed(worker: &WorkerView, deployment: &Deployment) -> Response {
+pub(in crate::dashboard) fn deployed(worker: &WorkerView, deployment: &Deployment) -> Response {
     Redirect::to(&format!("{}#d-{}", WorkerTab::Deployments.path(worker), deployment.id)).into_response()
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use crate::catalog::{DEPLOYMENTS_KEPT, WorkerView};
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{named, rollback};
+use crate::dashboard::worker::{Named, rollback};
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
 use crate::domain::id::VersionId;
@@ -32,13 +32,9 @@ pub(in crate::dashboard) struct Asked {
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(asked): Query<Asked>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let only: Option<VersionId> = asked.version.as_deref().and_then(|id| id.parse().ok());
     let uses = |index: &usize| only.is_none_or(|id| worker.deployments[*index].split.share_of(id).is_some());
     let all: Vec<usize> = (0..worker.deployments.len()).filter(uses).collect();

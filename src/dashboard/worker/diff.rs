@@ -29,12 +29,19 @@ pub struct Group {
 /// All that differs, by kind; kinds without a change are left out.
 #[must_use]
 pub fn of(before: &Version, after: &Version) -> Vec<Group> {
+    between((&before.config, &before.module), (&after.config, &after.module))
+}
+
+/// The same of what may become a version.
+#[must_use]
+pub fn between(before: (&Config, &ModuleFacts), after: (&Config, &ModuleFacts)) -> Vec<Group> {
+    let ((config, module), (new_config, new_module)) = (before, after);
     let groups = [
-        Group { title: "Configuration", changes: settings_changed(&before.config, &after.config) },
-        Group { title: "Bindings", changes: bindings_changed(&before.config, &after.config) },
-        Group { title: "Module", changes: module_changed(&before.module, &after.module) },
-        Group { title: "Imports", changes: names_changed(&before.module.imports, &after.module.imports) },
-        Group { title: "Exports", changes: names_changed(&before.module.exports, &after.module.exports) },
+        Group { title: "Configuration", changes: settings_changed(config, new_config) },
+        Group { title: "Bindings", changes: bindings_changed(config, new_config) },
+        Group { title: "Module", changes: module_changed(module, new_module) },
+        Group { title: "Imports", changes: names_changed("", &module.imports, &new_module.imports) },
+        Group { title: "Exports", changes: names_changed("", &module.exports, &new_module.exports) },
     ];
     groups.into_iter().filter(|group| !group.changes.is_empty()).collect()
 }
@@ -115,13 +122,17 @@ fn module_changed(before: &ModuleFacts, after: &ModuleFacts) -> Vec<Change> {
     pairs.filter_map(|((what, before), (_, after))| change(what, Some(before), Some(after))).collect()
 }
 
-fn names_changed(before: &[String], after: &[String]) -> Vec<Change> {
+/// What of a list of names came and went; `what` they are.
+#[must_use]
+pub fn names_changed(what: &str, before: &[String], after: &[String]) -> Vec<Change> {
     let all: BTreeSet<&String> = before.iter().chain(after).collect();
     let side = |names: &[String], name: &String| names.contains(name).then(|| name.clone());
-    all.into_iter().filter_map(|name| change("", side(before, name), side(after, name))).collect()
+    all.into_iter().filter_map(|name| change(what, side(before, name), side(after, name))).collect()
 }
 
-fn change(what: &str, before: Option<String>, after: Option<String>) -> Option<Change> {
+/// One thing, if it is not the same.
+#[must_use]
+pub fn change(what: &str, before: Option<String>, after: Option<String>) -> Option<Change> {
     (before != after).then(|| Change { what: what.to_owned(), before, after })
 }
 
@@ -246,7 +257,7 @@ mod tests {
         let changes = module_changed(&before, &after);
         assert_eq!(told(&changes[1..]), [("Size", Some("2.0 KiB (2,048 bytes)"), Some("4.0 KiB (4,096 bytes)"))]);
         assert_eq!(
-            told(&names_changed(&before.imports, &after.imports)),
+            told(&names_changed("", &before.imports, &after.imports)),
             [("", Some("a:x"), None), ("", None, Some("c:z"))]
         );
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::{Method, StatusCode};
 use maud::{Markup, html};
@@ -14,7 +14,7 @@ use crate::control::wire;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{named, object};
+use crate::dashboard::worker::{Named, object};
 use crate::dashboard::{Dashboard, figures, parts, refused};
 use crate::domain::id::VersionId;
 use crate::domain::object::{ClassName, ObjectId};
@@ -61,13 +61,9 @@ struct Census {
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(shown): Query<Shown>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let class = worker.classes.by_name.keys().find(|class| class.as_str() == shown.class);
     let class = class.or_else(|| worker.classes.by_name.keys().next()).cloned();
     let body = match class {
@@ -89,13 +85,9 @@ pub(in crate::dashboard) async fn page(
 /// `GET /workers/:name/objects/find?class=C&name=N`: to the object of that name, or of that id. It need not have been there ever.
 pub(in crate::dashboard) async fn find(
     State(dashboard): State<Arc<Dashboard>>,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(sought): Query<Sought>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let encode =
         |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let text = sought.name.trim();

@@ -12,8 +12,8 @@ use crate::dashboard::legend::Legend;
 use crate::dashboard::live::{self, Part};
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::traffic::{self, Live, Row};
-use crate::dashboard::worker::{delete, deploy, deployments, named, rollback, upload, variables, versions};
-use crate::dashboard::{Dashboard, figures, parts};
+use crate::dashboard::worker::{Named, delete, deploy, deployments, named, rollback, variables, versions};
+use crate::dashboard::{Dashboard, figures, parts, upload};
 use crate::domain::deployment::Deployment;
 
 /// Versions and deployments that an overview shows.
@@ -24,12 +24,8 @@ const DEPLOYMENTS: usize = 4;
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let body = html! { @for part in sections(&dashboard, &worker) { (part) } };
     let live = Some(format!("/live/workers/{}", worker.name));
     let place = Place::Worker(&worker, WorkerTab::Overview);
@@ -88,7 +84,7 @@ fn active(worker: &WorkerView, legend: &Legend<'_>, live: &Live, now_ms: u64) ->
             p.buttons {
                 @if worker.latest().is_some() { a.button href=(deploy::path(worker, None)) { "Deploy…" } }
                 @if let Some(path) = rollback::default_path(worker) { a.button href=(path) { "Roll back…" } }
-                a.button href=(upload::path(worker)) { "Upload…" }
+                a.button href=(upload::path(Some(worker))) { "Upload…" }
                 a.button href=(variables::path(worker)) { "Variables…" }
                 a.button href=(delete::worker_path(worker)) { "Delete…" }
             }

@@ -7,12 +7,13 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use crate::catalog::{Force, WorkerView};
-use crate::control::wire::{CodeUpdateMode, CodeUpdateStrategy, Deployment, ObjectMove, ObjectPlan};
+use crate::control::wire::{CodeUpdateStrategy, Deployment, ObjectMove, ObjectPlan};
 use crate::dashboard::call::Refused;
 use crate::dashboard::legend::Legend;
 use crate::dashboard::worker::deployments;
 use crate::dashboard::worker::wish::Wish;
 use crate::dashboard::{figures, parts};
+use crate::domain::deployment::CodeUpdate;
 use crate::domain::limits::SLOTS;
 use crate::domain::split::{Share, Split};
 
@@ -53,7 +54,7 @@ pub fn effect(worker: &WorkerView, wish: &Wish, split: &Split, plan: &Deployment
         }
         @if let Some(objects) = facts.and_then(|facts| facts.objects.as_ref()) {
             @if objects.objects > 0 || !worker.classes.by_name.is_empty() {
-                (of_objects(&legend, objects, plan.code_update_strategy.as_ref()))
+                (of_objects(&legend, objects, plan.code_update_strategy))
             }
         }
         @if wish.force == Force::Yes {
@@ -62,7 +63,8 @@ pub fn effect(worker: &WorkerView, wish: &Wish, split: &Split, plan: &Deployment
     }
 }
 
-fn of_objects(legend: &Legend<'_>, plan: &ObjectPlan, strategy: Option<&CodeUpdateStrategy>) -> Markup {
+fn of_objects(legend: &Legend<'_>, plan: &ObjectPlan, strategy: Option<CodeUpdateStrategy>) -> Markup {
+    let update = strategy.and_then(CodeUpdateStrategy::update).unwrap_or(CodeUpdate::Immediate);
     let version = |id: &str| match id.parse() {
         Ok(id) => legend.version(id),
         Err(_) => html! { code { (id) } },
@@ -78,7 +80,8 @@ fn of_objects(legend: &Legend<'_>, plan: &ObjectPlan, strategy: Option<&CodeUpda
                     @if index > 0 { ", " }
                     (figures::count(moves.objects)) " from " (version(&moves.from)) " to " (version(&moves.to))
                 }
-                ". " (resets(plan, strategy))
+                ". " (update.resets_in_words(plan.live_moving))
+                @if plan.live_moving > 0 { " What they have written stays." }
             }
         }
         @if !plan.sample.is_empty() {
@@ -102,22 +105,6 @@ fn name(one: &ObjectMove) -> Markup {
         @match &one.name {
             Some(name) => { strong { (name) } },
             None => { (parts::id(&one.id)) },
-        }
-    }
-}
-
-/// Who is reset, and when.
-fn resets(plan: &ObjectPlan, strategy: Option<&CodeUpdateStrategy>) -> String {
-    let deferred = strategy.filter(|strategy| strategy.mode == CodeUpdateMode::Deferred);
-    let when = match deferred.map(|strategy| strategy.max_delay) {
-        None => "at once".to_owned(),
-        Some(None) => "when they leave memory, or when the delay is over".to_owned(),
-        Some(Some(seconds)) => format!("when they leave memory, or after {seconds} s"),
-    };
-    match plan.live_moving {
-        0 => "None of them is in memory, so none is reset.".to_owned(),
-        live => {
-            format!("{} in memory, reset {when}. What they have written stays.", figures::count(live))
         }
     }
 }
@@ -168,18 +155,6 @@ pub fn meanwhile(worker: &WorkerView, now_ms: u64) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_is_reset_and_when() {
-        let told = |live_moving, strategy: serde_json::Value| {
-            let strategy: Option<CodeUpdateStrategy> = serde_json::from_value(strategy).unwrap();
-            resets(&ObjectPlan { live_moving, ..ObjectPlan::default() }, strategy.as_ref())
-        };
-        let (none, deferred) = (serde_json::json!(null), serde_json::json!({"mode": "deferred", "max_delay": 300}));
-        assert_eq!(told(0, none.clone()), "None of them is in memory, so none is reset.");
-        assert!(told(2, none).starts_with("2 in memory, reset at once."));
-        assert!(told(1, deferred).starts_with("1 in memory, reset when they leave memory, or after 300 s."));
-    }
 
     #[test]
     fn what_a_refusal_says_is_no_markup() {

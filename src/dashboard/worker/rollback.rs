@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -11,8 +11,8 @@ use crate::catalog::WorkerView;
 use crate::dashboard::guard::Fields;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::session::Session;
+use crate::dashboard::worker::Named;
 use crate::dashboard::worker::deploy::{self, Kind};
-use crate::dashboard::worker::named;
 use crate::dashboard::worker::wish::{Run, Wish};
 use crate::dashboard::{Dashboard, parts};
 use crate::domain::deployment::{Deployment, rollback_target};
@@ -50,13 +50,9 @@ pub fn default_path(worker: &WorkerView) -> Option<String> {
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(target): Query<Target>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let body = match wanted(&worker, &target) {
         Some(split) => {
             let mut wish = Wish::again(&worker, &split);
@@ -77,18 +73,17 @@ pub(in crate::dashboard) async fn page(
 pub(in crate::dashboard) async fn act(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     fields: Fields,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let mut wish = Wish::of(&fields);
     let body = match fields.get("do") {
         "deploy" => match wish.ask(&dashboard, &worker, Run::Real).await {
             Ok(deployment) => return deploy::deployed(&worker, &deployment),
-            Err(refused) => deploy::retry(&dashboard, &session, &name, &mut wish, Kind::Rollback, &refused).await,
+            Err(refused) => {
+                let name = worker.name.as_str();
+                deploy::retry(&dashboard, &session, name, &mut wish, Kind::Rollback, &refused).await
+            }
         },
         _ => deploy::preview(&dashboard, &session, &worker, &mut wish, Kind::Rollback).await,
     };

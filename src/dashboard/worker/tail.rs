@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use crate::control::wire;
 use crate::dashboard::call::Refused;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{command, named};
+use crate::dashboard::worker::{Named, command};
 use crate::dashboard::{Dashboard, figures};
 use crate::domain::id::{VersionId, WorkerName};
 use crate::observe::tail::{Reader, TailId, Tails};
@@ -48,13 +48,9 @@ pub fn path(worker: &WorkerView, version: VersionId) -> String {
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(watched): Query<Watched>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let body = html! {
         section aria-labelledby="watched-title" {
             h2 #watched-title { "Requests as they end" }
@@ -82,13 +78,9 @@ pub(in crate::dashboard) async fn page(
 pub(in crate::dashboard) async fn live(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(watched): Query<Watched>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let opened = open(&dashboard, &worker, &watched).await;
     let feed = match opened {
         Ok(reader) => Feed {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use http::Method;
 use maud::{Markup, html};
@@ -19,7 +19,7 @@ use crate::dashboard::guard::Fields;
 use crate::dashboard::layout::{self, Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{command, named, plan};
+use crate::dashboard::worker::{Named, command, plan};
 use crate::dashboard::{Dashboard, parts};
 use crate::domain::config::{Binding, BindingValue, Config, Isolation};
 use crate::domain::limits::{CPU_TIME_MAX, SUBREQUESTS_MAX};
@@ -47,26 +47,19 @@ pub fn path(worker: &WorkerView) -> String {
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(chosen): Query<Chosen>,
 ) -> Response {
-    match named(&dashboard, &name) {
-        Ok(worker) => show(&dashboard, &session, &worker, &chosen, &html! {}),
-        Err(response) => response,
-    }
+    show(&dashboard, &session, &worker, &chosen, &html! {})
 }
 
 /// `POST` of the same: sets or removes one.
 pub(in crate::dashboard) async fn act(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     fields: Fields,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let made = match worker.latest() {
         None => Err(Refused::by_us("There is no version yet to make another one from. Upload one first.")),
         // The form shows what was there when it was made: a change of something else is not built on.
@@ -157,7 +150,7 @@ async fn variable(
         .ok_or_else(|| Refused::by_us("This module can only be uploaded by the command line."))?;
     let path = format!("/scripts/{}/versions", worker.name);
     let kind = format!("multipart/form-data; boundary={BOUNDARY}");
-    let made = dashboard.call_with(Method::POST, &path, &kind, Body::from(body)).await?;
+    let made = dashboard.call_with(Method::POST, &path, &[], &kind, Body::from(body)).await?;
     made.ok_or_else(|| Refused::by_us("the node said nothing of the version"))
 }
 
@@ -166,7 +159,7 @@ fn is_variable(binding: &Binding) -> bool {
 }
 
 /// The metadata of a version that is like the one of `config` but for one variable; of no name, it is like it in all.
-pub(super) fn metadata(config: &Config, name: &str, value: Option<Value>, message: &str) -> Value {
+pub(in crate::dashboard) fn metadata(config: &Config, name: &str, value: Option<Value>, message: &str) -> Value {
     let others = config.bindings.iter().filter(|binding| binding.name.as_str() != name);
     let inherited = others.map(|binding| json!({ "name": binding.name.as_str(), "type": "inherit" }));
     let bindings: Vec<Value> = inherited.chain(value).collect();
@@ -203,7 +196,7 @@ fn multipart(metadata: &Value, module: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// What stands before and after the module in the body of an upload.
-pub(super) fn around_module(metadata: &Value, boundary: &str) -> (String, String) {
+pub(in crate::dashboard) fn around_module(metadata: &Value, boundary: &str) -> (String, String) {
     let before = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n\
          --{boundary}\r\nContent-Disposition: form-data; name=\"module.wasm\"; filename=\"module.wasm\"\r\n\

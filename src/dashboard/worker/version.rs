@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
-use http::StatusCode;
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -12,8 +11,9 @@ use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{delete, deploy, diff, named, rollback, tail, versions};
-use crate::dashboard::{Dashboard, figures, parts, refused};
+use crate::dashboard::worker::{NamedVersion, delete, deploy, diff, rollback, tail, versions};
+use crate::dashboard::{Dashboard, figures, parts};
+use crate::domain::config::Config;
 use crate::domain::version::Version;
 
 /// Versions that one can be compared with.
@@ -29,17 +29,9 @@ pub(in crate::dashboard) struct Compared {
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path((name, id)): Path<(String, String)>,
+    NamedVersion(worker, version): NamedVersion,
     Query(compared): Query<Compared>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
-    let Some(version) = id.parse().ok().and_then(|id| worker.version(id).cloned()) else {
-        let message = format!("Worker `{name}` has no version `{id}`. It may have been deleted.");
-        return refused::page(StatusCode::NOT_FOUND, "No such version", &message);
-    };
     let title = format!("#{} of {}", version.number, worker.name);
     let place = Place::Below(&worker, WorkerTab::Versions, format!("Version #{}", version.number));
     let body = html! {
@@ -84,6 +76,7 @@ fn facts(dashboard: &Dashboard, worker: &WorkerView, version: &Version) -> Marku
                 }
             }
             dt { "Module" } dd { code { (digest) } (parts::copy(&digest, "digest")) " " (figures::size(module.size_bytes)) ", WASI " (module.kind.wasi()) }
+            dt { "Compiled in" } dd { (figures::compilation(version.startup)) }
             dt { "Start-up" } dd { (figures::startup(version.startup)) ", " (figures::size(version.startup.memory_bytes)) " of memory" }
             dt { "Imports" } dd { ul.imports { @for import in &module.imports { li { code { (import) } } } } }
             dt { "Exports" } dd { ul.imports { @for export in &module.exports { li { code { (export) } } } } }
@@ -92,7 +85,17 @@ fn facts(dashboard: &Dashboard, worker: &WorkerView, version: &Version) -> Marku
 }
 
 fn configuration(version: &Version) -> Markup {
-    let config = &version.config;
+    html! {
+        section #configuration aria-labelledby="configuration-title" {
+            h2 #configuration-title { "Configuration" }
+            (configured(&version.config))
+        }
+    }
+}
+
+/// Settings and bindings.
+#[must_use]
+pub fn configured(config: &Config) -> Markup {
     let caption = "Bindings";
     let bindings = html! {
         table {
@@ -107,14 +110,11 @@ fn configuration(version: &Version) -> Markup {
         }
     };
     html! {
-        section #configuration aria-labelledby="configuration-title" {
-            h2 #configuration-title { "Configuration" }
-            dl.facts.plain {
-                @for (name, value) in diff::settings(config) { dt { (name) } dd { (parts::text_or_none(value.as_deref())) } }
-            }
-            @if config.bindings.is_empty() { p.muted { "It has no bindings." } }
-            @else { (parts::scrolling(caption, &bindings)) }
+        dl.facts.plain {
+            @for (name, value) in diff::settings(config) { dt { (name) } dd { (parts::text_or_none(value.as_deref())) } }
         }
+        @if config.bindings.is_empty() { p.muted { "It has no bindings." } }
+        @else { (parts::scrolling(caption, &bindings)) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
 
@@ -11,7 +11,7 @@ use crate::catalog::WorkerView;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{deploy, named};
+use crate::dashboard::worker::{Named, deploy};
 use crate::dashboard::workers::Paged;
 use crate::dashboard::{Dashboard, figures, parts};
 use crate::domain::deployment::Deployment;
@@ -37,13 +37,9 @@ pub struct Usage {
 pub(in crate::dashboard) async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     session: Session,
-    Path(name): Path<String>,
+    Named(worker): Named,
     Query(paged): Query<Paged>,
 ) -> Response {
-    let worker = match named(&dashboard, &name) {
-        Ok(worker) => worker,
-        Err(response) => return response,
-    };
     let (number, total) = (paged.number(), worker.newest_first().len());
     let shown: Vec<_> = worker.newest_first().skip((number - 1).saturating_mul(PER_PAGE)).take(PER_PAGE).collect();
     let body = html! {
@@ -75,28 +71,20 @@ pub fn usage(worker: &WorkerView) -> HashMap<VersionId, Usage> {
     usage
 }
 
-/// A table of these versions.
+/// A table of these versions. In a narrow window its rows are boxes, and each cell says what it is; the roles keep it a table for who
+/// hears it.
 pub(super) fn table(worker: &WorkerView, legend: &Legend<'_>, shown: &[&Arc<Version>], now_ms: u64) -> Markup {
     let (usage, unused) = (usage(worker), Usage::default());
     let caption = "Versions, newest first";
     let table = html! {
-        table.versions {
+        table.versions role="table" {
             caption.unseen { (caption) }
-            thead {
-                tr {
-                    th scope="col" { "Version" }
-                    th scope="col" { "Id" }
-                    th scope="col" { "Message" }
-                    th scope="col" { "Used by" }
-                    th scope="col" { "Uploaded" }
-                    th scope="col" { "Author" }
-                    th.number scope="col" { "Size" }
-                    th.number scope="col" { "Start-up" }
-                    th scope="col" { "Imports" }
-                    th scope="col" { "Deploy" }
+            thead role="rowgroup" {
+                tr role="row" {
+                    @for column in COLUMNS { th role="columnheader" scope="col" { (column) } }
                 }
             }
-            tbody {
+            tbody role="rowgroup" {
                 @for version in shown { (row(worker, legend, version, usage.get(&version.id).unwrap_or(&unused), now_ms)) }
             }
         }
@@ -104,28 +92,37 @@ pub(super) fn table(worker: &WorkerView, legend: &Legend<'_>, shown: &[&Arc<Vers
     parts::scrolling(caption, &table)
 }
 
+const COLUMNS: [&str; 7] = ["Version", "Message", "Used by", "Uploaded", "Module", "Imports", "Deploy"];
+
 fn row(worker: &WorkerView, legend: &Legend<'_>, version: &Version, usage: &Usage, now_ms: u64) -> Markup {
     let module = &version.module;
+    let [_, message, used, uploaded, of_module, imports, to_deploy] = COLUMNS;
     html! {
-        tr {
-            th scope="row" { (legend.tagged(version.id)) }
-            td { (parts::id(&version.id.to_string())) }
-            td.text { p.clamp { (parts::text_or_none(version.annotations.message.as_deref())) } }
-            td { (used_by(worker, version.id, usage, now_ms)) }
-            td { (parts::ago(version.created_ms, now_ms)) }
-            td.text.who { (version.provenance.author) " " span.muted { "via " (version.provenance.source.as_str()) } }
-            td.number { (figures::size(module.size_bytes)) }
-            td.number { (figures::startup(version.startup)) }
-            td {
+        tr role="row" {
+            th role="rowheader" scope="row" {
+                (legend.tagged(version.id))
+                span.second { (parts::id(&version.id.to_string())) }
+            }
+            td role="cell" data-label=(message) { p.clamp { (parts::text_or_none(version.annotations.message.as_deref())) } }
+            td role="cell" data-label=(used) { (used_by(worker, version.id, usage, now_ms)) }
+            td role="cell" data-label=(uploaded) {
+                (parts::ago(version.created_ms, now_ms))
+                span.second { (version.provenance.author) " via " (version.provenance.source.as_str()) }
+            }
+            td.number role="cell" data-label=(of_module) {
+                (figures::size(module.size_bytes))
+                span.second { "starts in " (figures::startup(version.startup)) }
+            }
+            td role="cell" data-label=(imports) {
                 details {
                     summary { (module.imports.len()) " · WASI " (module.kind.wasi()) }
                     ul.imports { @for import in &module.imports { li { code { (import) } } } }
                 }
             }
-            td {
+            td role="cell" data-label=(to_deploy) {
                 @if worker.is_deployable(version.id) {
                     a href=(deploy::path(worker, Some(version.id))) aria-label=(format!("Deploy #{}", version.number)) { "Deploy…" }
-                }
+                } @else { span.muted { "too old" } }
             }
         }
     }

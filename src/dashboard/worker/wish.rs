@@ -164,9 +164,10 @@ impl Wish {
 
     fn strategy(&self) -> Result<CodeUpdateStrategy, String> {
         Ok(match &self.update {
-            Update::Immediate => CodeUpdateStrategy { mode: CodeUpdateMode::Immediate, max_delay: None },
+            Update::Immediate => CodeUpdate::Immediate.into(),
             Update::Deferred(delay) => {
                 let max_delay = number(delay).map_err(|error| format!("The delay of objects: {error}"))?;
+                // As typed: whether it is a delay, the API says.
                 CodeUpdateStrategy { mode: CodeUpdateMode::Deferred, max_delay: Some(max_delay) }
             }
         })

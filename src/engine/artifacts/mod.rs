@@ -22,7 +22,7 @@ use wasmtime::component::Component;
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::domain::limits::{ARTIFACT_STALE_AFTER, TEMPLATE_CODE_BYTES_MIN};
-use crate::domain::module::{GuestKind, ModuleDigest};
+use crate::domain::module::{CodeOrigin, GuestKind, ModuleDigest};
 use shelf::{Entry, Need, Shelf};
 use template::{Places, Template};
 
@@ -72,23 +72,23 @@ impl Artifacts {
         digest: ModuleDigest,
         kind: GuestKind,
         component: &[u8],
-    ) -> wasmtime::Result<Component> {
+    ) -> wasmtime::Result<(Component, CodeOrigin)> {
         let name = name(engine, digest, kind);
         // Without copy-on-write a picture is copied into each instance, and its empty pages are memory.
         let is_mapped = engine.get_memory_init_cow();
         let template = is_mapped.then(|| Template::of(component, self.template_code_bytes_min)).flatten();
         if let Some(template) = &template {
             if let Some(code) = self.of_model(engine, kind, template, &name) {
-                return Ok(code);
+                return Ok((code, CodeOrigin::Shared));
             }
             if let Some(code) = self.of_template(engine, kind, template, &name)? {
-                return Ok(code);
+                return Ok((code, CodeOrigin::Compiled));
             }
         }
         drop(template);
         let code = Component::new(engine, component)?;
         self.store(engine, digest, kind, &code);
-        Ok(code)
+        Ok((code, CodeOrigin::Compiled))
     }
 
     /// Keeps the compiled code of a component. A cache that cannot be written costs time, and nothing else.

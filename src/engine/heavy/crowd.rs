@@ -34,6 +34,7 @@ pub(super) struct Crowd {
 struct Watch {
     ticks: u32,
     looks_without_guests: u32,
+    was_crowded: bool,
     seen: VecDeque<Sample>,
 }
 
@@ -62,8 +63,8 @@ impl Crowd {
     /// A tick has passed.
     pub(super) fn tick(&self) {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_guests = self.guests.load(Ordering::Relaxed) > 0;
-        if !has_guests && watch.seen.is_empty() {
+        let guests = self.guests.load(Ordering::Relaxed);
+        if guests == 0 && watch.seen.is_empty() {
             return;
         }
         watch.ticks += 1;
@@ -72,7 +73,7 @@ impl Crowd {
         }
         watch.ticks = 0;
         let before = self.is_crowded();
-        let is_crowded = watch.look(before, has_guests, system::sample());
+        let is_crowded = watch.look(guests, system::sample());
         if is_crowded != before {
             self.is_crowded.store(is_crowded, Ordering::Relaxed);
             if is_crowded {
@@ -89,19 +90,26 @@ impl Crowd {
 }
 
 impl Watch {
-    /// Whether it is crowded now, if it was so `before`.
-    fn look(&mut self, before: bool, has_guests: bool, now: Option<Sample>) -> bool {
-        self.looks_without_guests = if has_guests { 0 } else { self.looks_without_guests + 1 };
-        let Some(now) = now.filter(|_| self.looks_without_guests < LOOKS_WITHOUT_GUESTS) else {
-            self.seen.clear();
-            return false;
+    /// Whether it is crowded now.
+    fn look(&mut self, guests: usize, now: Option<Sample>) -> bool {
+        self.looks_without_guests = if guests > 0 { 0 } else { self.looks_without_guests + 1 };
+        self.was_crowded = match now.filter(|_| self.looks_without_guests < LOOKS_WITHOUT_GUESTS) {
+            Some(now) => self.judge(now),
+            None => {
+                self.seen.clear();
+                false
+            }
         };
+        self.was_crowded
+    }
+
+    fn judge(&mut self, now: Sample) -> bool {
         self.seen.push_back(now);
         if self.seen.len() <= LOOKS {
-            return before;
+            return self.was_crowded;
         }
         let share = self.seen.pop_front().map_or(0.0, |then| now.of_others_since(then));
-        share >= if before { QUIET } else { CROWDED }
+        share >= if self.was_crowded { QUIET } else { CROWDED }
     }
 }
 
@@ -176,40 +184,39 @@ mod tests {
     use super::*;
 
     /// Looks of a tenth of a second each on two cores: (others' share, our share), and what each look says.
-    fn check(shares: &[(f64, f64)], has_guests: bool) -> Vec<bool> {
-        let (mut watch, mut now, mut is_crowded) = (Watch::default(), Sample { all: 0.0, busy: 0.0, ours: 0.0 }, false);
+    fn check(shares: &[(f64, f64)], guests: usize) -> Vec<bool> {
+        let (mut watch, mut now) = (Watch::default(), Sample { all: 0.0, busy: 0.0, ours: 0.0 });
         let mut look = |&(others, ours): &(f64, f64)| {
             now.all += 0.2;
             now.busy += 0.2 * (others + ours);
             now.ours += 0.2 * ours;
-            is_crowded = watch.look(is_crowded, has_guests, Some(now));
-            is_crowded
+            watch.look(guests, Some(now))
         };
         shares.iter().map(&mut look).collect()
     }
 
     #[test]
     fn others_are_in_the_way_when_they_take_nearly_all_for_some_looks() {
-        assert_eq!(check(&[(0.9, 0.1); 6], true), [false, false, false, false, true, true]);
+        assert_eq!(check(&[(0.9, 0.1); 6], 1), [false, false, false, false, true, true]);
         // What the node takes itself is no crowd, and neither is one busy core of two.
-        assert!(!check(&[(0.0, 1.0); 20], true).contains(&true));
-        assert!(!check(&[(0.5, 0.5); 20], true).contains(&true));
+        assert!(!check(&[(0.0, 1.0); 20], 1).contains(&true));
+        assert!(!check(&[(0.5, 0.5); 20], 1).contains(&true));
         // A moment is none either.
         let moment = [[(0.0, 0.1); 5].as_slice(), &[(1.0, 0.0); 2], &[(0.0, 0.1); 10]].concat();
-        assert!(!check(&moment, true).contains(&true));
+        assert!(!check(&moment, 1).contains(&true));
     }
 
     #[test]
     fn it_stays_crowded_while_guests_compete_and_ends_when_others_end() {
         let shares = [[(1.0, 0.0); 5].as_slice(), &[(0.6, 0.4); 20], &[(0.1, 0.5); 10]].concat();
-        let said = check(&shares, true);
+        let said = check(&shares, 1);
         assert!(said[4..25].iter().all(|crowded| *crowded), "{said:?}");
         assert!(!said[30], "{said:?}");
     }
 
     #[test]
     fn a_minute_after_the_last_guest_nothing_is_known() {
-        let said = check(&vec![(1.0, 0.0); LOOKS_WITHOUT_GUESTS as usize + 10], false);
+        let said = check(&vec![(1.0, 0.0); LOOKS_WITHOUT_GUESTS as usize + 10], 0);
         assert_eq!(said.iter().rposition(|crowded| *crowded), Some(LOOKS_WITHOUT_GUESTS as usize - 2));
     }
 

@@ -56,6 +56,13 @@ impl<'n> Browser<'n> {
         self.request("POST", path, &kind, body.join("&").as_bytes())
     }
 
+    /// Sends a form of this session with files: the name of each field, what the file is called, and its bytes. One without a name is a
+    /// field where none was chosen.
+    pub fn submit_files(&self, path: &str, fields: &[(&str, &str)], files: &[(&str, &str, &[u8])]) -> Reply {
+        let (kind, body) = form_with_files(&[&[("csrf", self.form_secret.as_str())], fields].concat(), files);
+        self.request("POST", path, &[("content-type", kind)], &body)
+    }
+
     /// Any request of this session, as a page of this node makes it.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let (host, origin) = (self.node.control.to_string(), format!("http://{}", self.node.control));
@@ -73,6 +80,25 @@ impl<'n> Browser<'n> {
     pub fn cookie(&self) -> &str {
         &self.cookie
     }
+}
+
+/// A form with files as a browser writes it, and its type.
+pub fn form_with_files(fields: &[(&str, &str)], files: &[(&str, &str, &[u8])]) -> (&'static str, Vec<u8>) {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        let part = format!("--xyz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend(part.into_bytes());
+    }
+    for (name, file_name, bytes) in files {
+        let head = format!(
+            "--xyz\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{file_name}\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+        );
+        body.extend(head.into_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--xyz--\r\n");
+    ("multipart/form-data; boundary=xyz", body)
 }
 
 /// The fields of the form on a page that has this `action` and a button of this value, as a browser would send them when that

@@ -12,13 +12,13 @@ use crate::cli::client::{Api, Listing};
 use crate::cli::commands::deploy::{self, short};
 use crate::cli::fault::{failed, usage};
 use crate::cli::names::{self, Name};
-use crate::cli::project::metadata::Extras;
 use crate::cli::project::{Project, build, module};
 use crate::cli::render;
 use crate::cli::secrets;
 use crate::cli::upload::{Upload, part_name};
 use crate::control::wire::Version;
 use crate::domain::limits::DEPLOYMENT_VERSIONS_MAX;
+use crate::project::metadata::Extras;
 
 /// The name of a worker of which only the files are known.
 const NAMELESS: &str = "bench";

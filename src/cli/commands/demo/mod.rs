@@ -13,10 +13,10 @@ use crate::cli::args::DemoArgs;
 use crate::cli::client::{Api, Intent};
 use crate::cli::fault::failed;
 use crate::cli::names;
-use crate::cli::project::metadata::Extras;
 use crate::cli::project::{Project, Selection, module};
 use crate::cli::render::{self, percent};
 use crate::control::wire::{Deployment, Version};
+use crate::project::metadata::Extras;
 
 use super::deploy::{self, short};
 use super::traffic::{Client, Tally};

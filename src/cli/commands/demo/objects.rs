@@ -10,11 +10,11 @@ use crate::cli::commands::traffic::Client;
 use crate::cli::commands::{deploy, split};
 use crate::cli::fault::failed;
 use crate::cli::names;
-use crate::cli::project::metadata::Extras;
 use crate::cli::project::module;
 use crate::cli::render::{self, percent};
 use crate::control::wire::Version;
 use crate::domain::object::ObjectNamespaceId;
+use crate::project::metadata::Extras;
 
 /// The worker, and the class of its objects.
 pub(super) const WORKER: &str = "counter";

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::reader::Reader;
 use super::resolve::{Findings, Located};
-use crate::control::wire::{CodeUpdateMode, CodeUpdateStrategy};
+use crate::domain::deployment::CodeUpdate;
 
 /// One of `[[durable_objects.bindings]]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,35 +82,24 @@ pub fn read_bindings(located: &Located, findings: &mut Findings) -> Vec<ObjectBi
 }
 
 /// `durable_objects.code_update_strategy` (`DOU-3`), if the file has one.
-pub fn read_code_update(located: &Located, findings: &mut Findings) -> Option<CodeUpdateStrategy> {
+pub fn read_code_update(located: &Located, findings: &mut Findings) -> Option<CodeUpdate> {
     let strategy = located.value.get("code_update_strategy")?;
     let mut reader = Reader::of(strategy, &format!("{}.code_update_strategy", located.path), findings)?;
-    let mode = match reader.required_text("mode", findings)?.as_str() {
-        "immediate" => CodeUpdateMode::Immediate,
-        "deferred" => CodeUpdateMode::Deferred,
-        other => {
-            let path = reader.path("mode");
-            findings.faults.push(format!("`{path}` must be `immediate` or `deferred`, found `{other}`"));
-            return None;
-        }
-    };
-    let max_delay = reader.any("max_delay").map(|value| (value, value.as_f64()));
-    let path = reader.path("max_delay");
+    let mode = reader.required_text("mode", findings)?;
+    let (mode_path, delay_path) = (reader.path("mode"), reader.path("max_delay"));
+    let max_delay = reader.any("max_delay");
     reader.finish(findings);
-    match max_delay {
-        None => Some(CodeUpdateStrategy { mode, max_delay: None }),
-        Some(_) if mode == CodeUpdateMode::Immediate => {
-            findings.faults.push(format!("`{path}` is for `deferred`: `immediate` does not wait"));
-            None
-        }
-        Some((_, Some(seconds))) if CodeUpdateStrategy::is_delay(seconds) => {
-            Some(CodeUpdateStrategy { mode, max_delay: Some(seconds) })
-        }
-        Some((value, _)) => {
-            findings.faults.push(format!("`{path}` must be a number of seconds from 0 to 86400, found {value}"));
-            None
-        }
-    }
+    let update = match (mode.as_str(), max_delay) {
+        ("immediate", None) => Ok(CodeUpdate::Immediate),
+        ("immediate", Some(_)) => Err(format!("`{delay_path}` is for `deferred`: `immediate` does not wait")),
+        ("deferred", None) => Ok(CodeUpdate::DEFERRED),
+        ("deferred", Some(value)) => value
+            .as_f64()
+            .and_then(CodeUpdate::deferred)
+            .ok_or_else(|| format!("`{delay_path}` must be a number of seconds from 0 to 86400, found {value}")),
+        (other, _) => Err(format!("`{mode_path}` must be `immediate` or `deferred`, found `{other}`")),
+    };
+    update.map_err(|fault| findings.faults.push(fault)).ok()
 }
 
 /// `[[migrations]]`. What is not known in one is a fault and no warning: it would be a class that is not made, or not spared.
@@ -236,13 +225,13 @@ mod tests {
             let mut findings = Findings::default();
             let table = located("durable_objects", json!({ "code_update_strategy": strategy }));
             let strategy = read_code_update(&table, &mut findings);
-            (strategy.map(|strategy| (strategy.mode, strategy.max_delay)), findings.faults.len())
+            (strategy, findings.faults.len())
         };
-        assert_eq!(read(json!({ "mode": "immediate" })), (Some((CodeUpdateMode::Immediate, None)), 0));
-        assert_eq!(read(json!({ "mode": "deferred" })), (Some((CodeUpdateMode::Deferred, None)), 0));
+        assert_eq!(read(json!({ "mode": "immediate" })), (Some(CodeUpdate::Immediate), 0));
+        assert_eq!(read(json!({ "mode": "deferred" })), (Some(CodeUpdate::DEFERRED), 0));
         assert_eq!(
             read(json!({ "mode": "deferred", "max_delay": 0.5 })),
-            (Some((CodeUpdateMode::Deferred, Some(0.5))), 0)
+            (Some(CodeUpdate::Deferred { max_delay_s: 1 }), 0)
         );
         for wrong in [
             json!("deferred"),

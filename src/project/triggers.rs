@@ -1,12 +1,11 @@
 //! What leads to a worker: routes, custom domains and the two switches of its own host names. Not part of a version
-//! (`NV-3`); `deploy` sends them after the deployment. How a pattern matches is the node's to know.
+//! (`NV-3`); who deploys the file sends them after the deployment. How a pattern matches is the node's to know.
 
 use serde_json::Value;
 
 use super::keys;
 use super::reader::Reader;
 use super::resolve::{Findings, Located, Values};
-use crate::control::wire::{Domain, DomainRecords, Route, Subdomain};
 
 /// The triggers that the file names.
 #[derive(Debug, Default, PartialEq)]
@@ -20,28 +19,25 @@ pub struct Triggers {
 /// All routes and custom domains: they replace what was set before.
 #[derive(Debug, Default, PartialEq)]
 pub struct Routes {
-    pub patterns: Vec<Route>,
-    pub domains: Vec<Domain>,
+    pub patterns: Vec<Pattern>,
+    /// Host names of custom domains.
+    pub domains: Vec<String>,
+}
+
+/// A route that is no custom domain, as the file writes it.
+#[derive(Debug, PartialEq)]
+pub struct Pattern {
+    pub pattern: String,
+    pub zone_name: Option<String>,
+    pub zone_id: Option<String>,
 }
 
 impl Triggers {
-    /// The switches as the API takes them. `workers_dev` is on unless there are routes and the key is absent.
-    pub fn subdomain(&self) -> Subdomain {
-        let routed =
+    /// Whether the worker's own host name leads to it: unless there are routes and `workers_dev` is absent.
+    pub fn is_on_own_host(&self) -> bool {
+        let is_routed =
             self.routes.as_ref().is_some_and(|routes| !routes.patterns.is_empty() || !routes.domains.is_empty());
-        Subdomain { enabled: self.workers_dev.unwrap_or(!routed), previews_enabled: self.preview_urls }
-    }
-}
-
-impl Routes {
-    /// The body of `PUT …/domains/records`.
-    pub fn records(&self) -> DomainRecords {
-        DomainRecords {
-            override_scope: true,
-            override_existing_origin: true,
-            override_existing_dns_record: true,
-            origins: self.domains.clone(),
-        }
+        self.workers_dev.unwrap_or(!is_routed)
     }
 }
 
@@ -63,7 +59,7 @@ pub fn read(values: &Values, findings: &mut Findings) -> Triggers {
 }
 
 fn read_route(value: &Value, path: &str, routes: &mut Routes, findings: &mut Findings) {
-    let plain = |pattern: String| Route { pattern, zone_name: None, zone_id: None };
+    let plain = |pattern: String| Pattern { pattern, zone_name: None, zone_id: None };
     match value {
         Value::String(pattern) if pattern.is_empty() => findings.faults.push(format!("`{path}` must not be empty")),
         Value::String(pattern) => routes.patterns.push(plain(pattern.clone())),
@@ -79,12 +75,12 @@ fn read_route(value: &Value, path: &str, routes: &mut Routes, findings: &mut Fin
             reader.finish(findings);
             let Some(pattern) = pattern else { return };
             match (custom, enabled) {
-                (false, _) => routes.patterns.push(Route { pattern, zone_name, zone_id }),
+                (false, _) => routes.patterns.push(Pattern { pattern, zone_name, zone_id }),
                 (true, true) if pattern.contains(['*', '/']) => findings.faults.push(format!(
                     "`{path}.pattern` is a custom domain, which takes a host name without `*` and without a path, \
                      found `{pattern}`"
                 )),
-                (true, true) => routes.domains.push(Domain { hostname: pattern }),
+                (true, true) => routes.domains.push(pattern),
                 (true, false) => {}
             }
         }

@@ -44,6 +44,11 @@ pub fn resolve(tree: &Map<String, Value>, env: Option<&str>, findings: &mut Find
     report(inherit(top, own, env, findings), findings)
 }
 
+/// The names of the environments that the file has.
+pub fn environments(tree: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    tree.get("env").and_then(Value::as_object).into_iter().flat_map(Map::keys).map(String::as_str)
+}
+
 /// The table `env.<name>`.
 fn environment<'a>(tree: &'a Map<String, Value>, env: &str, findings: &mut Findings) -> Option<&'a Map<String, Value>> {
     let all = tree.get("env").and_then(Value::as_object);
@@ -51,7 +56,7 @@ fn environment<'a>(tree: &'a Map<String, Value>, env: &str, findings: &mut Findi
         Some(Value::Object(inner)) => return Some(inner),
         Some(other) => findings.faults.push(format!("`env.{env}` must be a table, found {}", keys::noun(other))),
         None => {
-            let names: Vec<_> = all.into_iter().flat_map(Map::keys).map(|name| format!("`{name}`")).collect();
+            let names: Vec<_> = environments(tree).map(|name| format!("`{name}`")).collect();
             let known =
                 if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
             findings.faults.push(format!("the file has no environment `{env}`; {known}"));

@@ -2,20 +2,25 @@
 
 use serde_json::{Value, json};
 
+use super::config::Config;
 use super::metadata::{self, Extras, KeepVars};
-use super::{Project, Selection};
+use super::resolve::Findings;
+use super::syntax::{self, Language};
+use crate::domain::deployment::CodeUpdate;
 
-fn load(toml: &str, env: Option<&str>) -> anyhow::Result<Project> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("wrangler.toml");
-    std::fs::write(&file, toml).unwrap();
-    Project::load(&Selection { config: Some(file), env: env.map(str::to_owned), name: None })
+fn read(toml: &str, env: Option<&str>) -> (Config, Findings) {
+    super::read(&syntax::parse(toml, Language::Toml).unwrap(), env)
 }
 
-/// The faults without the file's name.
+/// The configuration of a text without a fault.
+fn config(toml: &str, env: Option<&str>) -> Config {
+    let (config, findings) = read(toml, env);
+    assert!(findings.faults.is_empty(), "{findings:?}");
+    config
+}
+
 fn faults(toml: &str) -> String {
-    let message = load(toml, None).unwrap_err().to_string();
-    message.split_once("wrangler.toml").unwrap().1.trim_start().to_owned()
+    read(toml, None).1.faults.join("\n")
 }
 
 const FULL: &str = r#"
@@ -60,7 +65,7 @@ foo = "bar"
 
 #[test]
 fn metadata_is_what_wrangler_would_send() {
-    let project = load(FULL, None).unwrap();
+    let config = config(FULL, None);
     let extras = Extras {
         tag: Some("v1".to_owned()),
         message: Some("first".to_owned()),
@@ -69,7 +74,7 @@ fn metadata_is_what_wrangler_would_send() {
         keep_vars: KeepVars::Always,
         ..Extras::default()
     };
-    let metadata = Value::Object(metadata::build(&project.config, &extras, "app.wasm"));
+    let metadata = Value::Object(metadata::build(&config, &extras, "app.wasm"));
     let wanted = json!({
         "main_module": "app.wasm",
         "bindings": [
@@ -96,8 +101,8 @@ fn metadata_is_what_wrangler_would_send() {
 
 #[test]
 fn without_extras_only_secrets_are_kept_and_nothing_is_annotated() {
-    let project = load("name = \"a\"\nmain = \"a.wasm\"", None).unwrap();
-    let metadata = Value::Object(metadata::build(&project.config, &Extras::default(), "a.wasm"));
+    let config = config("name = \"a\"\nmain = \"a.wasm\"", None);
+    let metadata = Value::Object(metadata::build(&config, &Extras::default(), "a.wasm"));
     assert_eq!(
         metadata,
         json!({"main_module": "a.wasm", "bindings": [], "compatibility_flags": [],
@@ -121,7 +126,7 @@ fn an_environment_has_its_own_bindings_and_inherits_the_migrations_unless_it_has
             migrations = [{ tag = "a" }, { tag = "b", new_classes = ["Log"] }]
             durable_objects.bindings = [{ name = "LOGS", class_name = "Log" }]
         "#;
-        load(text, env).unwrap().config
+        config(text, env)
     };
     let tags = |env| project(env).migrations.into_iter().map(|migration| migration.tag).collect::<Vec<_>>();
     assert_eq!((tags(None), tags(Some("plain"))), (vec!["v1".to_owned()], vec!["v1".to_owned()]));
@@ -129,25 +134,22 @@ fn an_environment_has_its_own_bindings_and_inherits_the_migrations_unless_it_has
     let bound = |env| project(env).objects.into_iter().map(|binding| binding.class_name).collect::<Vec<_>>();
     assert_eq!(bound(None), ["Room"]);
     assert_eq!((bound(Some("plain")), bound(Some("own"))), (vec![], vec!["Log".to_owned()]));
-    let strategy = |env| serde_json::to_value(project(env).code_update).unwrap();
-    assert_eq!(strategy(None), json!({"mode": "deferred", "max_delay": 30}));
-    assert_eq!(strategy(Some("own")), Value::Null);
+    let strategy = |env| project(env).code_update;
+    assert_eq!(strategy(None), Some(CodeUpdate::Deferred { max_delay_s: 30 }));
+    assert_eq!(strategy(Some("own")), None);
 }
 
 #[test]
 fn triggers_follow_the_routes() {
-    let triggers = load(FULL, None).unwrap().config.triggers;
-    let routes = triggers.routes.as_ref().unwrap();
-    assert_eq!(routes.patterns[0].pattern, "shop.test/*");
-    assert_eq!(routes.records().origins[0].hostname, "www.shop.test");
-    assert_eq!(serde_json::to_value(triggers.subdomain()).unwrap(), json!({"enabled": false}));
+    let triggers = config(FULL, None).triggers;
+    assert!(!triggers.is_on_own_host());
+    let routes = triggers.routes.unwrap();
+    assert_eq!((routes.patterns[0].pattern.as_str(), routes.patterns.len()), ("shop.test/*", 1));
+    assert_eq!(routes.domains, ["www.shop.test"]);
 
-    let triggers = load("name = \"a\"\npreview_urls = false", None).unwrap().config.triggers;
+    let triggers = config("name = \"a\"\npreview_urls = false", None).triggers;
+    assert_eq!((triggers.is_on_own_host(), triggers.preview_urls), (true, Some(false)));
     assert_eq!(triggers.routes, None);
-    assert_eq!(
-        serde_json::to_value(triggers.subdomain()).unwrap(),
-        json!({"enabled": true, "previews_enabled": false})
-    );
 }
 
 #[test]
@@ -172,53 +174,36 @@ fn every_fault_of_the_file_is_told_with_its_path() {
         "#,
     );
     insta::assert_snapshot!(text, @r"
-    has 15 faults:
-      - `triggers` is not supported: cron triggers come with a later release of Sluice
-      - `routes[0].pattern` is a custom domain, which takes a host name without `*` and without a path, found `a.test/*`
-      - `routes[1]` must be a string or a table, found a number
-      - `routes[2].pattern` is missing
-      - `name`: `Shop` is not a worker name: use 1 to 63 lower-case letters, digits, `-` or `_`, not starting with `-`
-      - `compatibility_date` must be a date such as 2026-01-01, found `soon`
-      - `compatibility_flags[1]` must be a string, found a number
-      - `kv_namespaces[1].binding` is missing
-      - `kv_namespaces[1].id` must be a string, found a number
-      - `limits.cpu_ms` must be a whole number of 0 or more, found a string
-      - `services[1].binding` is missing
-      - `services[1].service` must be a string, found a number
-      - `version_metadata.binding` is missing
-      - `vars.1x`: `1x` is not a binding name: use 1 to 128 letters, digits, `_`, `-` or `.`, starting with a letter or `_`
-      - `services[0].binding` and `vars.A` are both named `A`
+    `triggers` is not supported: cron triggers come with a later release of Sluice
+    `routes[0].pattern` is a custom domain, which takes a host name without `*` and without a path, found `a.test/*`
+    `routes[1]` must be a string or a table, found a number
+    `routes[2].pattern` is missing
+    `name`: `Shop` is not a worker name: use 1 to 63 lower-case letters, digits, `-` or `_`, not starting with `-`
+    `compatibility_date` must be a date such as 2026-01-01, found `soon`
+    `compatibility_flags[1]` must be a string, found a number
+    `kv_namespaces[1].binding` is missing
+    `kv_namespaces[1].id` must be a string, found a number
+    `limits.cpu_ms` must be a whole number of 0 or more, found a string
+    `services[1].binding` is missing
+    `services[1].service` must be a string, found a number
+    `version_metadata.binding` is missing
+    `vars.1x`: `1x` is not a binding name: use 1 to 128 letters, digits, `_`, `-` or `.`, starting with a letter or `_`
+    `services[0].binding` and `vars.A` are both named `A`
     ");
 }
 
 #[test]
-fn one_fault_is_one_line_and_unknown_keys_only_warn() {
-    assert_eq!(faults("name = 3"), ": `name` must be a string, found a number");
-    assert!(faults("name = ").starts_with(":1:"));
-    let project = load("name = \"a\"\nservics = []\nminify = true\n[build]\ncomand = \"x\"", None).unwrap();
+fn unknown_keys_only_warn_and_keys_without_effect_are_noted() {
+    let (_, findings) = read("name = \"a\"\nservics = []\nminify = true\n[build]\ncomand = \"x\"", None);
+    assert_eq!(findings.faults, [""; 0]);
     assert_eq!(
-        project.findings.warnings,
+        findings.warnings,
         [
             "`servics` is not a known key; did you mean `services`?",
             "`build.comand` is not a known key; did you mean `command`?"
         ]
     );
-    assert_eq!(project.findings.without_effect, ["minify"]);
-}
-
-#[test]
-fn a_name_on_the_command_line_wins_and_takes_the_environment() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("wrangler.toml");
-    std::fs::write(&file, "name = \"a\"\nvars = 3\n[env.x]\n").unwrap();
-    let select = |env: Option<&str>, name: Option<&str>| Selection {
-        config: Some(file.clone()),
-        env: env.map(str::to_owned),
-        name: name.map(str::to_owned),
-    };
-    assert_eq!(select(None, None).worker().unwrap(), "a");
-    assert_eq!(select(Some("x"), None).worker().unwrap(), "a-x");
-    assert_eq!(select(Some("x"), Some("b")).worker().unwrap(), "b-x");
+    assert_eq!(findings.without_effect, ["minify"]);
 }
 
 #[test]
@@ -237,14 +222,13 @@ fn a_name_that_stands_twice_is_told_where_it_stands() {
         "#,
     );
     insta::assert_snapshot!(text, @"
-    has 8 faults:
-      - `secrets.required[0]` must be a string, found a number
-      - `services[0].binding` is missing
-      - `services[2].service` is missing
-      - `secrets.required[1]` and `vars.A` are both named `A`
-      - `services[1].binding` and `vars.A` are both named `A`
-      - `services[2].binding` and `secrets.required[2]` are both named `B`
-      - `services[3].binding`: `1x` is not a binding name: use 1 to 128 letters, digits, `_`, `-` or `.`, starting with a letter or `_`
-      - `unsafe.bindings[0].name` and `vars.A` are both named `A`
+    `secrets.required[0]` must be a string, found a number
+    `services[0].binding` is missing
+    `services[2].service` is missing
+    `secrets.required[1]` and `vars.A` are both named `A`
+    `services[1].binding` and `vars.A` are both named `A`
+    `services[2].binding` and `secrets.required[2]` are both named `B`
+    `services[3].binding`: `1x` is not a binding name: use 1 to 128 letters, digits, `_`, `-` or `.`, starting with a letter or `_`
+    `unsafe.bindings[0].name` and `vars.A` are both named `A`
     ");
 }

@@ -11,7 +11,7 @@ use super::objects::{self, Migration, ObjectBinding};
 use super::reader::{Reader, texts};
 use super::resolve::{Findings, Located, Values};
 use super::triggers::{self, Triggers};
-use crate::control::wire::CodeUpdateStrategy;
+use crate::domain::deployment::CodeUpdate;
 use crate::domain::id::{BindingName, WorkerName};
 
 /// What the file says about one worker.
@@ -30,7 +30,7 @@ pub struct Config {
     pub kv_namespaces: Vec<KvNamespace>,
     pub objects: Vec<ObjectBinding>,
     /// When running objects get the code of a deployment.
-    pub code_update: Option<CodeUpdateStrategy>,
+    pub code_update: Option<CodeUpdate>,
     pub migrations: Vec<Migration>,
     pub version_metadata: Option<String>,
     pub limits: Option<Value>,
@@ -73,6 +73,13 @@ pub struct KvNamespace {
     pub binding: String,
     /// Absent in files of those who let wrangler make the namespace.
     pub id: Option<String>,
+}
+
+impl Config {
+    /// The bindings of KV namespaces that have no id: on a node of one's own nobody else gives it.
+    pub fn without_namespace(&self) -> impl Iterator<Item = &str> {
+        self.kv_namespaces.iter().filter(|one| one.id.is_none()).map(|one| one.binding.as_str())
+    }
 }
 
 /// Reads the resolved values of the file.
