@@ -156,7 +156,7 @@ fn entries(shares: &[wire::Share]) -> Outcome<Vec<(VersionId, f64)>> {
 }
 
 /// The deployment that has to be active still. A list of several, or a weak tag, means nothing here.
-fn if_match(headers: &HeaderMap) -> Outcome<Option<DeploymentId>> {
+pub(super) fn if_match(headers: &HeaderMap) -> Outcome<Option<DeploymentId>> {
     let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim().trim_matches('"');
     text.parse().map(Some).map_err(|error| {

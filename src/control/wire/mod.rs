@@ -11,7 +11,10 @@ mod objects;
 mod rollout;
 mod tail;
 
-pub use objects::{Object, ObjectCounts, ObjectMove, ObjectMoves, ObjectPlan, Objects};
+pub use objects::{
+    Object, ObjectAlarm, ObjectAssignment, ObjectCounts, ObjectHistory, ObjectMove, ObjectMoves, ObjectPlan,
+    ObjectStay, Objects,
+};
 pub use rollout::{
     Rollout, RolloutEvent, RolloutGuard, RolloutMeasures, RolloutNext, RolloutRequest, RolloutStep, RolloutVersion,
     RolloutWindow,
