@@ -12,8 +12,8 @@ use crate::dashboard::guard::Fields;
 use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::deploy::{self, Kind};
-use crate::dashboard::worker::named;
 use crate::dashboard::worker::wish::{Run, Wish};
+use crate::dashboard::worker::{named, rollout};
 use crate::dashboard::{Dashboard, parts};
 use crate::domain::deployment::{Deployment, rollback_target};
 use crate::domain::id::{DeploymentId, VersionId};
@@ -70,7 +70,7 @@ pub(in crate::dashboard) async fn page(
             p { a href=(WorkerTab::Versions.path(&worker)) { "Choose a version to deploy" } }
         },
     };
-    respond(&dashboard, &session, &worker, body)
+    respond(&dashboard, &session, &worker, &body).await
 }
 
 /// `POST /workers/:name/rollback`: the effect once more, or the rollback.
@@ -92,7 +92,7 @@ pub(in crate::dashboard) async fn act(
         },
         _ => deploy::preview(&dashboard, &session, &worker, &mut wish, Kind::Rollback).await,
     };
-    respond(&dashboard, &session, &worker, body)
+    respond(&dashboard, &session, &worker, &body).await
 }
 
 fn of<'a>(worker: &'a WorkerView, target: &Target) -> Option<&'a Arc<Deployment>> {
@@ -120,7 +120,8 @@ fn recalled(deployment: &Deployment, now_ms: u64) -> Markup {
     }
 }
 
-fn respond(dashboard: &Dashboard, session: &Session, worker: &WorkerView, body: Markup) -> Response {
+async fn respond(dashboard: &Dashboard, session: &Session, worker: &WorkerView, content: &Markup) -> Response {
+    let body = html! { (rollout::warning(dashboard, worker).await) (content) };
     let place = Place::Below(worker, WorkerTab::Deployments, "Roll back".to_owned());
     Page { title: format!("Roll back {}", worker.name), place, live: None, body }.respond(dashboard, session)
 }
