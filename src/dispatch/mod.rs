@@ -30,6 +30,7 @@ use crate::domain::version::Version;
 use crate::engine::failure::Failure;
 use crate::engine::fleet::Fleet;
 use crate::engine::response::Promised;
+use crate::engine::version_engine::AnswerBody;
 use crate::host::Body;
 use crate::host::call::{Call, Lineage};
 use crate::host::ports::{CallError, Callers, WorkerCaller};
@@ -91,7 +92,8 @@ pub struct Answered {
 }
 
 enum Content {
-    Guest(Body),
+    Worker(AnswerBody),
+    Object(Body),
     Ours(http_body_util::Full<Bytes>),
 }
 
@@ -128,7 +130,7 @@ impl Dispatcher {
         let (head, body) = match result {
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                (head, Content::Guest(body))
+                (head, Content::Worker(body))
             }
             Err(error) => {
                 open.fail(&error);
@@ -138,7 +140,8 @@ impl Dispatcher {
         };
         open.status = Some(head.status.as_u16());
         let promised = match &body {
-            Content::Guest(body) => Promised::of(&open.method, &head, body),
+            Content::Worker(body) => Promised::of(&open.method, &head, body),
+            Content::Object(body) => Promised::of(&open.method, &head, body),
             Content::Ours(body) => Promised::of(&open.method, &head, body),
         };
         let decision = open.decision;
@@ -152,7 +155,7 @@ impl Dispatcher {
         request: http::Request<Body>,
         mut lineage: Lineage,
         open: &mut Open,
-    ) -> Result<http::Response<Body>, Error> {
+    ) -> Result<http::Response<AnswerBody>, Error> {
         let (version, reason) = choose(worker, wanted, request.headers())?;
         if let Wanted::Preview(version) = wanted {
             // What it calls of this worker's objects are copies of its own (E19).
@@ -239,7 +242,8 @@ impl http_body::Body for Answered {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         let frame = match &mut this.body {
-            Content::Guest(body) => Pin::new(body).poll_frame(cx),
+            Content::Worker(body) => Pin::new(body).poll_frame(cx),
+            Content::Object(body) => Pin::new(body).poll_frame(cx),
             Content::Ours(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
         };
         match &frame {
@@ -252,14 +256,16 @@ impl http_body::Body for Answered {
 
     fn is_end_stream(&self) -> bool {
         match &self.body {
-            Content::Guest(body) => body.is_end_stream(),
+            Content::Worker(body) => body.is_end_stream(),
+            Content::Object(body) => body.is_end_stream(),
             Content::Ours(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Content::Guest(body) => body.size_hint(),
+            Content::Worker(body) => body.size_hint(),
+            Content::Object(body) => body.size_hint(),
             Content::Ours(body) => body.size_hint(),
         }
     }

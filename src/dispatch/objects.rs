@@ -71,7 +71,7 @@ impl Dispatcher {
                 open.status = Some(response.status().as_u16());
                 let (head, body) = response.into_parts();
                 let promised = Promised::of(&open.method, &head, &body);
-                let body = Answered { body: Content::Guest(body), promised, open };
+                let body = Answered { body: Content::Object(body), promised, open };
                 Ok(http::Response::from_parts(head, http_body_util::BodyExt::boxed_unsync(body)))
             }
             Err(error) => {

@@ -27,11 +27,14 @@ use crate::engine::failure::{self, Failure};
 use crate::engine::heavy::{Heavy, Movable};
 use crate::engine::metered::{Metered, Payers};
 use crate::engine::response::{self, Ended, OnEnd, Promised};
-use crate::engine::version_engine::{Handler, Place, Reuse, VersionEngine};
+use crate::engine::version_engine::{AnswerBody, Handler, Place, Reuse, VersionEngine};
 use crate::host::call::Call;
 use crate::host::state::Meter;
 use crate::host::stirring::Stirring;
 use crate::host::{Body, State};
+
+/// Turns in which a guest may catch up before it is given more to do.
+const TURNS_BEHIND: u32 = 16;
 
 /// The lanes of one version that take requests.
 #[derive(Default)]
@@ -64,6 +67,8 @@ struct Shared {
     /// Seats taken so far.
     served: AtomicU32,
     closing: AtomicBool,
+    /// Turns in a row in which the guest has not come to rest: see [`settled`].
+    behind: AtomicU32,
     /// Woken when a seat is given up, or the lane is to close.
     wake: Notify,
     /// Woken when the lane is over; see [`Shared::abandoned`].
@@ -89,7 +94,7 @@ struct Job {
 }
 
 /// A place in a lane, held from before the request is sent until its response has ended.
-struct Seat {
+pub(super) struct Seat {
     shared: Arc<Shared>,
     call: Arc<Call>,
     _permit: OwnedSemaphorePermit,
@@ -105,7 +110,7 @@ impl Lanes {
         request: http::Request<Body>,
         call: &Arc<Call>,
         permit: OwnedSemaphorePermit,
-    ) -> Result<http::Response<Body>, Failure> {
+    ) -> Result<http::Response<AnswerBody>, Failure> {
         let lane = self.seat(engine, call.lineage.depth).await?;
         let mut seat = Seat::new(Arc::clone(&lane.shared), Arc::clone(call), permit);
         let (reply, answer) = oneshot::channel();
@@ -120,7 +125,7 @@ impl Lanes {
         let (head, body) = response.into_parts();
         response::check_head(&head)?;
         let promised = Promised::of(&method, &head, &body);
-        Ok(http::Response::from_parts(head, response::watch(body, promised, Arc::clone(call), seat)))
+        Ok(http::Response::from_parts(head, response::watch(body, promised, Arc::clone(call), seat.into())))
     }
 
     /// A lane with a seat taken: one that is open, else a new one, whichever can be had first.
@@ -224,6 +229,7 @@ impl Shared {
             active: AtomicU32::new(0),
             served: AtomicU32::new(0),
             closing: AtomicBool::new(false),
+            behind: AtomicU32::new(0),
             wake: Notify::new(),
             left: Notify::new(),
             freed,
@@ -376,7 +382,8 @@ async fn run(
     let result = match instantiating {
         Ok(service) => {
             let working = store.run_concurrent(async |accessor| work(accessor, &service, &shared, &mut queue).await);
-            let working = Metered::new(settled(working, &meter), Arc::clone(&meter), Arc::clone(&shared));
+            let working = settled(working, &meter, &shared.behind);
+            let working = Metered::new(working, Arc::clone(&meter), Arc::clone(&shared));
             tokio::select! {
                 result = working => result.flatten().map_err(|error| (error, Failure::Trap as fn(String) -> Failure)),
                 () = shared.abandoned() => Ok(()),
@@ -400,22 +407,32 @@ async fn run(
 
 /// Polls the guests' event loop until it rests, before connections get their turn. What a guest has yet to do after an answer (a
 /// spawned task, handles to give back) comes last in that loop, one piece a turn: if each turn brought more than one request, what
-/// is left behind of them would grow without end.
-async fn settled<F: Future>(working: F, meter: &Meter) -> F::Output {
-    /// After so many polls others have their turn nevertheless.
+/// is left behind of them would grow without end. If it does not come to rest, others have their turn nevertheless, but the
+/// lane is behind: it begins with no further request until it has caught up, or has tried for [`TURNS_BEHIND`] turns, since there are
+/// guests that never rest.
+async fn settled<F: Future>(working: F, meter: &Meter, behind: &AtomicU32) -> F::Output {
+    /// After so many polls others have their turn.
     const POLLS_MAX: u32 = 64;
     let mut working = std::pin::pin!(working);
     let stirring = Stirring::default();
     std::future::poll_fn(|cx| {
         for _ in 0..POLLS_MAX {
             let (polled, stirred) = stirring.poll(working.as_mut(), cx);
-            if polled.is_ready() || !stirred {
+            if polled.is_ready() {
+                return polled;
+            }
+            if !stirred {
+                if behind.swap(0, Ordering::Relaxed) > 0 {
+                    // Now it may look at what has come meanwhile.
+                    continue;
+                }
                 return polled;
             }
             if meter.has_overrun() {
                 break;
             }
         }
+        behind.fetch_add(1, Ordering::Relaxed);
         cx.waker().wake_by_ref();
         Poll::Pending
     })
@@ -436,7 +453,7 @@ async fn work(
                 let done: wasmtime::Result<()> = result;
                 done?;
             }
-            Some(job) = queue.recv() => running.push(serve(accessor, service, job)),
+            Some(job) = next_job(queue, &shared.behind) => running.push(serve(accessor, service, job)),
             () = shared.wake.notified() => {}
         }
     }
@@ -447,6 +464,14 @@ async fn work(
         let _ = tokio::time::timeout(AFTER_RESPONSE_MAX, background).await;
     }
     Ok(())
+}
+
+/// The next request that waits for the lane; none while it is behind, after which it is polled again.
+fn next_job(queue: &mut mpsc::UnboundedReceiver<Job>, behind: &AtomicU32) -> impl Future<Output = Option<Job>> {
+    std::future::poll_fn(|cx| match behind.load(Ordering::Relaxed) % TURNS_BEHIND {
+        0 => queue.poll_recv(cx),
+        _ => Poll::Pending,
+    })
 }
 
 /// Runs the guest's handler for one request. An error is a trap, and ends the lane.

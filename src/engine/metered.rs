@@ -75,10 +75,12 @@ pub fn arm(store: &mut Store<State>, budget: Duration) {
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|store| {
         let meter = &store.data().meter;
+        // First, since from then on it is CPU time that counts.
+        let computed = meter.computed_since_tick();
         if meter.exceeded() {
             return Err(wasmtime::Error::from(CpuExceeded));
         }
-        Ok(match meter.computed_since_tick() {
+        Ok(match computed {
             Some(computed) if computed >= SLICE => {
                 meter.overrun();
                 UpdateDeadline::Yield(1)

@@ -7,7 +7,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::Error;
 
 use crate::domain::limits::{BODY_IDLE_MAX, RESPONSE_HEADER_BYTES_MAX};
@@ -91,12 +90,13 @@ impl Promised {
 }
 
 /// Watches `body`: it may not stand still, what breaks it is noted in the account, and `end` is told of its end.
-pub fn watch<E: OnEnd>(body: Body, promised: Promised, call: Arc<Call>, end: E) -> Body {
+pub fn watch<E: OnEnd>(body: Body, promised: Promised, call: Arc<Call>, end: E) -> Watched<E> {
     let idle = Idle::new(body, BODY_IDLE_MAX, || Error::HttpResponseTimeout);
-    Watched { inner: idle, promised, cut: false, call, end, ended: false }.boxed_unsync()
+    Watched { inner: idle, promised, cut: false, call, end, ended: false }
 }
 
-struct Watched<E: OnEnd> {
+/// A body that is watched. Not boxed by itself: nearly every answer goes out as it is.
+pub struct Watched<E: OnEnd> {
     inner: Idle<Body>,
     promised: Promised,
     /// Whether the guest sent more than it promised, which ends the body.

@@ -17,7 +17,7 @@ use crate::engine::failure::{self, Failure};
 use crate::engine::heavy::Movable;
 use crate::engine::metered::Metered;
 use crate::engine::response::{self, Ended, OnEnd, Promised};
-use crate::engine::version_engine::{Place, Reuse, VersionEngine};
+use crate::engine::version_engine::{AnswerBody, Place, Reuse, VersionEngine};
 use crate::host::call::{Call, Head};
 use crate::host::{Body, State};
 
@@ -46,7 +46,7 @@ pub(super) async fn call(
     request: http::Request<Body>,
     call: &Arc<Call>,
     permit: OwnedSemaphorePermit,
-) -> Result<http::Response<Body>, Failure> {
+) -> Result<http::Response<AnswerBody>, Failure> {
     let method = request.method().clone();
     let idle = match engine.reuse {
         Reuse::Always => engine.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
@@ -95,7 +95,7 @@ pub(super) async fn call(
         task.abort_handle()
     }));
     let promised = Promised::of(&method, &head, &body);
-    Ok(http::Response::from_parts(head, response::watch(body, promised, Arc::clone(call), rest)))
+    Ok(http::Response::from_parts(head, response::watch(body, promised, Arc::clone(call), rest.into())))
 }
 
 /// Holds an answer to its time. Most are there at once, and never look at a clock.
@@ -211,7 +211,7 @@ async fn serve(
 }
 
 /// The part of a guest that outlives the head of its response.
-struct Rest(Option<AbortHandle>);
+pub(super) struct Rest(Option<AbortHandle>);
 
 impl OnEnd for Rest {
     fn on_end(&mut self, ended: Ended) {

@@ -15,9 +15,10 @@ use crate::engine::bounds::{Checked, Choice};
 use crate::engine::engines::{Engines, Kit};
 use crate::engine::failure::Failure;
 use crate::engine::heavy::Heavy;
-use crate::engine::lanes::Lanes;
+use crate::engine::lanes::{self, Lanes};
 use crate::engine::live;
 use crate::engine::metered;
+use crate::engine::response::{Ended, OnEnd, Watched};
 use crate::engine::single::{self, Idle};
 use crate::host::call::Call;
 use crate::host::{Body, Environment, State};
@@ -49,6 +50,17 @@ pub enum Reuse {
 pub(super) struct Place {
     _share: OwnedSemaphorePermit,
     _slot: OwnedSemaphorePermit,
+}
+
+/// The body of a version's answer.
+pub type AnswerBody = Watched<Keeper>;
+
+/// Keeps what an answer comes from until its body has ended.
+pub struct Keeper(Kept);
+
+enum Kept {
+    Guest(single::Rest),
+    Seat(lanes::Seat),
 }
 
 /// One version, ready to run.
@@ -128,7 +140,7 @@ impl VersionEngine {
         self: &Arc<Self>,
         request: http::Request<Body>,
         call: &Arc<Call>,
-    ) -> Result<http::Response<Body>, Failure> {
+    ) -> Result<http::Response<AnswerBody>, Failure> {
         let permit = self.admit().await?;
         match &self.linked.handler {
             Handler::Wasi02(pre) => single::call(self, pre, request, call, permit).await,
@@ -202,6 +214,29 @@ impl VersionEngine {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         drop(idle);
         self.lanes.close_idle();
+    }
+}
+
+// === impl Keeper ===
+
+impl From<single::Rest> for Keeper {
+    fn from(rest: single::Rest) -> Self {
+        Self(Kept::Guest(rest))
+    }
+}
+
+impl From<lanes::Seat> for Keeper {
+    fn from(seat: lanes::Seat) -> Self {
+        Self(Kept::Seat(seat))
+    }
+}
+
+impl OnEnd for Keeper {
+    fn on_end(&mut self, ended: Ended) {
+        match &mut self.0 {
+            Kept::Guest(rest) => rest.on_end(ended),
+            Kept::Seat(seat) => seat.on_end(ended),
+        }
     }
 }
 

@@ -31,9 +31,9 @@ pub struct State {
     hooks: Hooks,
 }
 
-/// How long an instance's guest has run since its account was last settled. Wall time while it is polled: a guest that waits
-/// is not polled, and one that runs is not interrupted for longer than a tick. On threads that run only when nothing else does,
-/// that would be the time of others, so there the thread's own clock counts, which costs more to read.
+/// How long an instance's guest has run since its account was last settled. Wall time while it is polled, up to the first tick that
+/// finds it at work: a guest that waits is not polled. From then on the thread's own clock counts, which costs more to read, and
+/// from the beginning on threads that run only when nothing else does: there the rest would be the time of others.
 #[derive(Debug)]
 pub struct Meter {
     origin: std::time::Instant,
@@ -43,6 +43,8 @@ pub struct Meter {
     budget_ns: AtomicU64,
     /// The thread's clock at the first tick of this poll; 0 before.
     first_tick_ns: AtomicU64,
+    /// What it had run by then.
+    before_tick_ns: AtomicU64,
     /// Whether the guest gave way because it has computed for long.
     overrun: AtomicBool,
     /// Whether it runs on the threads for those that do.
@@ -57,6 +59,9 @@ pub struct Limiter {
     /// Whether the guest asked for more than it may have.
     pub refused: bool,
 }
+
+/// A guest is found at work by the tick after it began, so what is longer was no time that it ran: two ticks.
+const BEFORE_A_TICK_NS_MAX: u64 = 4_000_000;
 
 /// Elements of all tables of an instance: far above what a compiler emits.
 const TABLE_ELEMENTS_MAX: usize = 1_000_000;
@@ -134,6 +139,7 @@ impl Default for Meter {
             used_ns: AtomicU64::new(0),
             budget_ns: AtomicU64::new(u64::MAX),
             first_tick_ns: AtomicU64::new(0),
+            before_tick_ns: AtomicU64::new(0),
             overrun: AtomicBool::new(false),
             away: AtomicBool::new(false),
         }
@@ -161,12 +167,14 @@ impl Meter {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// CPU time since the first tick that found the guest at work in this poll; none if this is the first.
+    /// A tick finds the guest at work. Returns the CPU time since the first tick that did so in this poll; none if this is the first.
     #[must_use]
     pub fn computed_since_tick(&self) -> Option<Duration> {
         let now = clock::thread_cpu_ns();
         match self.first_tick_ns.load(Ordering::Relaxed) {
             0 => {
+                let before = self.ran_ns().min(BEFORE_A_TICK_NS_MAX);
+                self.before_tick_ns.store(before, Ordering::Relaxed);
                 self.first_tick_ns.store(now, Ordering::Relaxed);
                 None
             }
@@ -209,9 +217,21 @@ impl Meter {
         self.first_tick_ns.store(0, Ordering::Relaxed);
     }
 
+    /// How long it has run in this poll. By the clock on the wall, which costs next to nothing, until a tick finds it at work, and by
+    /// its thread's CPU time from then on: on a busy machine a guest may be on its thread for long without a core.
+    fn ran_ns(&self) -> u64 {
+        match self.first_tick_ns.load(Ordering::Relaxed) {
+            0 => self.now_ns().saturating_sub(self.poll_began_ns.load(Ordering::Relaxed)),
+            first => {
+                let since = clock::thread_cpu_ns().saturating_sub(first);
+                self.before_tick_ns.load(Ordering::Relaxed).saturating_add(since)
+            }
+        }
+    }
+
     /// The guest has stopped running, for now. Returns how long it ran, in nanoseconds.
     pub fn end(&self) -> u64 {
-        let ran = self.now_ns().saturating_sub(self.poll_began_ns.load(Ordering::Relaxed));
+        let ran = self.ran_ns();
         self.used_ns.fetch_add(ran, Ordering::Relaxed);
         ran
     }
@@ -225,8 +245,7 @@ impl Meter {
     /// Whether the account is overdrawn; asked at each tick while the guest runs.
     #[must_use]
     pub fn exceeded(&self) -> bool {
-        let running = self.now_ns().saturating_sub(self.poll_began_ns.load(Ordering::Relaxed));
-        self.used_ns.load(Ordering::Relaxed).saturating_add(running) > self.budget_ns.load(Ordering::Relaxed)
+        self.used_ns.load(Ordering::Relaxed).saturating_add(self.ran_ns()) > self.budget_ns.load(Ordering::Relaxed)
     }
 }
 
@@ -275,5 +294,32 @@ impl ResourceLimiter for Limiter {
 
     fn memories(&self) -> usize {
         usize::MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A guest on a busy machine was stopped for CPU time that others had: its thread stood in the queue for a core.
+    #[test]
+    fn time_without_a_core_is_not_the_guests() {
+        let meter = Meter::default();
+        meter.start(Duration::from_millis(20));
+        meter.begin();
+        // Not at work for long when the tick finds it, and not on its core afterwards.
+        let off_the_core = || std::thread::sleep(Duration::from_millis(30));
+        off_the_core();
+        assert_eq!(meter.computed_since_tick(), None);
+        off_the_core();
+        assert!(!meter.exceeded());
+        assert!(Duration::from_nanos(meter.end()) < Duration::from_millis(20));
+        // What it does compute counts.
+        meter.begin();
+        assert_eq!(meter.computed_since_tick(), None);
+        let began = clock::thread_cpu_ns();
+        while clock::thread_cpu_ns() - began < 25_000_000 {}
+        assert!(meter.exceeded());
+        assert!(Duration::from_nanos(meter.end()) >= Duration::from_millis(25));
     }
 }

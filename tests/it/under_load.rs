@@ -137,6 +137,7 @@ fn threads_for_long_guests_are_the_last_to_run() {
         let policy_of = |stat: String| {
             let (head, fields) = stat.rsplit_once(')')?;
             // The 41st field of all; two stand before the end of the name.
+            // Not those that compete with other programs.
             head.ends_with("(heavy").then(|| fields.split_whitespace().nth(38).expect("a policy").to_owned())
         };
         stats.filter_map(policy_of).collect()
@@ -145,4 +146,44 @@ fn threads_for_long_guests_are_the_last_to_run() {
         let policies = policies();
         (!policies.is_empty() && policies.iter().all(|policy| policy == "5")).then_some(())
     });
+}
+
+/// Programs that take all there is of every core, until this is dropped.
+struct Hogs(Vec<std::process::Child>);
+
+impl Hogs {
+    fn new() -> Self {
+        let count = 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let hog = |_| {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", "while :; do :; done"]).spawn().expect("there is a shell")
+        };
+        Self((0..count).map(hog).collect())
+    }
+}
+
+impl Drop for Hogs {
+    fn drop(&mut self) {
+        for hog in &mut self.0 {
+            let _ = hog.kill();
+            let _ = hog.wait();
+        }
+    }
+}
+
+/// Beside a compiler, say: threads that run when nothing else does got a three-hundredth of a core, and whoever waited for a guest
+/// that computes was told after a minute that it had taken too long, or that its version was overloaded.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_guest_that_computes_has_its_cpu_time_though_other_programs_keep_the_cores_busy() {
+    let node = Node::logging(&[]);
+    let limits = Upload::default().with("limits", json!({ "cpu_ms": 400 }));
+    node.deploy_module("w", &test_guest("spin"), limits);
+    let hogs = Hogs::new();
+    for _ in 0..3 {
+        assert_eq!(node.get("w", "/").status, 503);
+    }
+    drop(hogs);
+    let ends: Vec<String> = node.records().iter().map(|record| record.end().to_owned()).collect();
+    assert_eq!(ends, ["exceededCpu/guest"; 3]);
 }

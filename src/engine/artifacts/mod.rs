@@ -1,8 +1,8 @@
 //! Compiled code on disk: a node with a warm cache compiles nothing, and maps each artifact when it is first needed.
 //!
 //! An artifact's name is made of the module's digest and of everything that changes the machine code. Beside it stands its
-//! length and checksum, which are checked before the code is mapped: what does not fit is compiled again. A large one is checked
-//! once in a process, and again if its file has changed since.
+//! length and checksum, which are checked before the code is mapped: what does not fit is compiled again. A large one is not read
+//! for that as long as its file is the one that was written (inode, length and time of change), or was checked in this process.
 //!
 //! A component whose [`template`] was compiled before is not compiled: its artifact is copied from one of the same template, and
 //! what varies is put in its place. A script in a language whose tool packs a whole engine beside it is so ready in a
@@ -198,7 +198,8 @@ impl Artifacts {
     fn map(&self, engine: &Engine, name: &str) -> Option<Component> {
         let path = self.shelf.path(name);
         // SAFETY: the file was written by `keep` from what this very build of wasmtime compiled for an engine with these
-        // settings (its name says so), in a folder of the node's owner, and its checksum has just been verified.
+        // settings (its name says so), in a folder of the node's owner, and it is as it was then: by its checksum, or since its
+        // file has not changed.
         #[expect(unsafe_code, reason = "mapping compiled code is what an artifact cache is for")]
         let component = unsafe { Component::deserialize_file(engine, &path) };
         component

@@ -15,7 +15,7 @@ const CHECKED_AT_ONCE: usize = 256 * 1024;
 
 /// A file that is being written is not older than this; what is older was left behind.
 const WRITING_MAX: Duration = Duration::from_secs(60 * 60);
-/// Artifacts from this size on are checked once in a process, as long as nobody changes them; smaller ones each time.
+/// Artifacts from this size on are checked once, as long as nobody changes them; smaller ones each time.
 const CHECKED_ONCE_BYTES_MIN: u64 = 1024 * 1024;
 /// Room is made for some more at once, since making it reads the whole folder.
 const ROOM_MADE: u64 = 10;
@@ -32,8 +32,8 @@ pub(super) struct Shelf {
     bytes_max: u64,
     /// Bytes in the folder as far as is known: what has been written since they were last counted comes on top.
     bytes: AtomicU64,
-    /// Large artifacts that this process has checked, as they were then: reading one again is most of what it takes to wake a
-    /// version.
+    /// Large artifacts that this process has checked, as they were then, beside those whose seal says so: reading one again is
+    /// most of what it takes to wake a version.
     checked: Mutex<HashMap<String, Stamp>>,
 }
 
@@ -76,12 +76,15 @@ pub(super) struct Tidied {
     pub(super) bytes: u64,
 }
 
-/// What stands beside an artifact: `<length> <checksum> <tag>`.
+/// What stands beside an artifact: `<length> <checksum> <tag>`, and on a second line, of a large one, `<inode> <seconds> <nanoseconds>`:
+/// its file as it was when it had just been written.
 #[derive(Debug, PartialEq, Eq)]
 struct Seal {
     len: u64,
     checksum: u32,
     tag: String,
+    /// None also if the artifacts were sealed by an earlier Sluice.
+    stamp: Option<Stamp>,
 }
 
 impl Shelf {
@@ -106,8 +109,8 @@ impl Shelf {
     /// Whether there is an artifact of that name that is as it was written. It counts as used.
     pub(super) fn is_sound(&self, name: &str) -> bool {
         let (Some(seal), Ok(mut file)) = (self.seal(name), File::open(self.path(name))) else { return false };
-        let stamp = Stamp::of(&file).filter(|stamp| stamp.len >= CHECKED_ONCE_BYTES_MIN);
-        let was_sound = stamp.is_some() && self.checked().get(name) == stamp.as_ref();
+        let stamp = Stamp::of_large(&file);
+        let was_sound = stamp.is_some() && (seal.stamp == stamp || self.checked().get(name) == stamp.as_ref());
         if !was_sound && !checksum_of(&mut file).is_ok_and(|found| found == (seal.len, seal.checksum)) {
             tracing::warn!(path = %self.path(name).display(), "the compiled artifact is damaged; it is made again");
             return false;
@@ -126,7 +129,7 @@ impl Shelf {
     pub(super) fn read_tagged(&self, name: &str, tag: &str) -> Option<Vec<u8>> {
         let seal = self.seal(name).filter(|seal| seal.tag == tag)?;
         let bytes = fs::read(self.path(name)).ok()?;
-        (Seal::of(&bytes, tag) == seal).then_some(bytes)
+        seal.fits(&bytes).then_some(bytes)
     }
 
     /// Whether the file of that name has been written with these bytes.
@@ -138,8 +141,10 @@ impl Shelf {
     /// Writes an artifact, then its seal.
     pub(super) fn write(&self, name: &str, tag: &str, bytes: &[u8]) -> io::Result<()> {
         self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        write_whole(&self.path(name), bytes)?;
-        write_whole(&self.file(name, SEAL), Seal::of(bytes, tag).to_string().as_bytes())
+        let path = self.path(name);
+        write_whole(&path, bytes)?;
+        let stamp = File::open(&path).ok().and_then(|file| Stamp::of_large(&file));
+        write_whole(&self.file(name, SEAL), Seal::of(bytes, tag, stamp).to_string().as_bytes())
     }
 
     /// What was noted under that name, and of which artifact, if it is as it was written.
@@ -249,6 +254,11 @@ impl Shelf {
 }
 
 impl Stamp {
+    /// Of a file that is worth it.
+    fn of_large(file: &File) -> Option<Self> {
+        Self::of(file).filter(|stamp| stamp.len >= CHECKED_ONCE_BYTES_MIN)
+    }
+
     #[cfg(unix)]
     fn of(file: &File) -> Option<Self> {
         use std::os::unix::fs::MetadataExt as _;
@@ -262,17 +272,36 @@ impl Stamp {
     fn of(_: &File) -> Option<Self> {
         None
     }
+
+    fn parse(line: &str, len: u64) -> Option<Self> {
+        let mut parts = line.split_whitespace();
+        let inode = parts.next()?.parse().ok()?;
+        let changed = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some(Self { len, inode, changed })
+    }
 }
 
 impl Seal {
-    fn of(bytes: &[u8], tag: &str) -> Self {
-        Self { len: bytes.len() as u64, checksum: crc32fast::hash(bytes), tag: tag.to_owned() }
+    fn of(bytes: &[u8], tag: &str, stamp: Option<Stamp>) -> Self {
+        // Somebody else's file by now; it is checked when it is read.
+        let stamp = stamp.filter(|stamp| stamp.len == bytes.len() as u64);
+        Self { len: bytes.len() as u64, checksum: crc32fast::hash(bytes), tag: tag.to_owned(), stamp }
+    }
+
+    fn fits(&self, bytes: &[u8]) -> bool {
+        (self.len, self.checksum) == (bytes.len() as u64, crc32fast::hash(bytes))
     }
 }
 
 impl std::fmt::Display for Seal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{} {:08x} {}", self.len, self.checksum, self.tag)
+        writeln!(f, "{} {:08x} {}", self.len, self.checksum, self.tag)?;
+        match self.stamp {
+            Some(Stamp { inode, changed: (seconds, nanoseconds), .. }) => {
+                writeln!(f, "{inode} {seconds} {nanoseconds}")
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -280,13 +309,14 @@ impl std::str::FromStr for Seal {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let mut parts = text.split_whitespace();
+        let mut lines = text.lines();
+        let mut parts = lines.next().unwrap_or_default().split_whitespace();
         let mut part = || parts.next().unwrap_or_default();
-        Ok(Self {
-            len: part().parse().map_err(drop)?,
-            checksum: u32::from_str_radix(part(), 16).map_err(drop)?,
-            tag: part().to_owned(),
-        })
+        let len = part().parse().map_err(drop)?;
+        let checksum = u32::from_str_radix(part(), 16).map_err(drop)?;
+        let tag = part().to_owned();
+        let stamp = lines.next().and_then(|line| Stamp::parse(line, len));
+        Ok(Self { len, checksum, tag, stamp })
     }
 }
 
@@ -377,8 +407,8 @@ pub(super) mod tests {
         let shelf = Shelf::open(folder.path().to_owned(), u64::MAX).unwrap();
         let mut bytes = vec![7; CHECKED_ONCE_BYTES_MIN as usize];
         shelf.write("a", "", &bytes).unwrap();
-        assert!(shelf.is_sound("a") && shelf.is_sound("a"));
-        assert_eq!(shelf.checked().len(), 1);
+        // What stands in the seal is enough: nothing was read.
+        assert!(shelf.is_sound("a") && shelf.checked().is_empty());
         let stamp = || Stamp::of(&File::open(shelf.path("a")).unwrap());
         let before = stamp();
         bytes[99] ^= 1;
@@ -389,7 +419,24 @@ pub(super) mod tests {
         assert!(!shelf.is_sound("a"));
         bytes[99] ^= 1;
         fs::write(shelf.path("a"), &bytes).unwrap();
-        assert!(shelf.is_sound("a"));
+        assert!(shelf.is_sound("a") && shelf.is_sound("a"));
+        assert_eq!(shelf.checked().len(), 1);
+        // To who comes later it is a file that its seal does not know.
+        let later = Shelf::open(folder.path().to_owned(), u64::MAX).unwrap();
+        assert!(later.is_sound("a") && later.checked().len() == 1);
+    }
+
+    #[test]
+    fn a_seal_without_a_stamp_is_one_still() {
+        let stamp = Stamp { len: 5, inode: 7, changed: (-1, 2) };
+        for seal in [
+            Seal { len: 5, checksum: 9, tag: String::new(), stamp: Some(stamp) },
+            Seal { len: 5, checksum: 9, tag: "t".into(), stamp: None },
+        ] {
+            assert_eq!(seal.to_string().parse(), Ok(seal));
+        }
+        let earlier: Seal = "5 00000009 \n".parse().unwrap();
+        assert_eq!((earlier.checksum, earlier.stamp), (9, None));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use wasmtime::{Store, UpdateDeadline};
@@ -324,7 +325,7 @@ impl Life<'_> {
             response::check_head(&head)?;
             let promised = Promised::of(method, &head, &body);
             let body = response::watch(self.object.outgoing(body), promised, Arc::clone(call), presence);
-            Ok(http::Response::from_parts(head, body))
+            Ok(http::Response::from_parts(head, body.boxed_unsync()))
         });
         let _ = reply.send(Fetched::Answered(answer));
     }

@@ -6,11 +6,16 @@
 //! system lets run when it has nothing better to do. A version whose guests often compute for a slice or more is *heavy*, and its next ones
 //! begin there. When enough of them have been short it is heavy no more, and those that still live are moved back.
 //!
-//! On those threads each version has as many *turns* as there are cores, so that a version with many such guests takes nothing
+//! When other programs keep the machine busy, a compiler say, those threads would hardly run at all. While that is so ([`crowd`]), heavy
+//! guests are on a second set of threads, which compete for the cores like anybody, if a little less.
+//!
+//! On all of those threads each version has as many *turns* as there are cores, so that a version with many such guests takes nothing
 //! from a version with few. A guest keeps its turn for a while ([`SLICES_A_TURN`]) rather than for one tick: half-done guests
 //! hold memory.
 
 use std::panic::resume_unwind;
+mod crowd;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::PollSemaphore;
 
+use crate::engine::heavy::crowd::Crowd;
 use crate::engine::lanes::parallelism;
 use crate::host::state::Meter;
 
@@ -38,16 +44,36 @@ const PATIENCE: u32 = 24;
 /// The lowest niceness there is, where the system refuses to let them run only when it is idle.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 19;
+/// Niceness of the threads that compete with other programs: beside a thread of one of these they get a quarter of a core.
+#[cfg(target_os = "linux")]
+const NICE_IN_A_CROWD: i32 = 5;
 
 /// The threads for heavy guests.
 pub struct Threads {
     /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    runtimes: Option<ByRank<Runtime>>,
+    crowd: Arc<Crowd>,
+}
+
+/// Which of the two sets of threads is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// Runs when nothing else does.
+    Last,
+    /// Competes with other programs.
+    InACrowd,
+}
+
+/// One for each set.
+struct ByRank<T> {
+    last: T,
+    in_a_crowd: T,
 }
 
 /// What is known of one version, and its turns.
 pub struct Heavy {
-    threads: Handle,
+    threads: ByRank<Handle>,
+    crowd: Arc<Crowd>,
     turns: Arc<Semaphore>,
     score: AtomicU32,
 }
@@ -71,6 +97,8 @@ struct Away<F: Future>(JoinHandle<Left<F>>);
 enum Left<F: Future> {
     Ended(F::Output),
     Home(F),
+    /// To the other set of them.
+    Over(F),
 }
 
 /// A guest on the other threads, seen from there.
@@ -79,6 +107,7 @@ struct Turns<F> {
     inner: Option<F>,
     meter: Arc<Meter>,
     heavy: Arc<Heavy>,
+    rank: Rank,
     turns: PollSemaphore,
     /// The turn that it has, and the slices it has used of it.
     turn: Option<(OwnedSemaphorePermit, u32)>,
@@ -88,49 +117,76 @@ struct Turns<F> {
 // === impl Threads ===
 
 impl Threads {
-    /// One for each core.
+    /// Two for each core.
     ///
     /// # Errors
     /// If the system gives no threads.
     pub fn start() -> std::io::Result<Self> {
-        let mut builder = Builder::new_multi_thread();
-        builder.enable_all().worker_threads(parallelism()).thread_name("heavy");
-        // Of this thread alone; elsewhere it would be of the process.
-        #[cfg(target_os = "linux")]
-        builder.on_thread_start(|| {
-            use thread_priority::{NormalThreadSchedulePolicy::Idle, ThreadPriority, ThreadSchedulePolicy};
-
-            // Whoever else wakes up takes their core at once, which the lowest niceness does not give: there a thread that runs
-            // may finish its turn of some milliseconds first.
-            let this = thread_priority::thread_native_id();
-            let idle = ThreadSchedulePolicy::Normal(Idle);
-            if thread_priority::set_thread_priority_and_policy(this, ThreadPriority::Min, idle).is_err() {
-                // Without it they are in the way of the others, and no one is hurt otherwise.
-                let _ = rustix::process::nice(NICE);
-            }
-        });
-        Ok(Self { runtime: Some(builder.build()?) })
+        let start = |rank| {
+            let mut builder = Builder::new_multi_thread();
+            let name = match rank {
+                Rank::Last => "heavy",
+                Rank::InACrowd => "heavy-crowd",
+            };
+            builder.enable_all().worker_threads(parallelism()).thread_name(name);
+            // Of this thread alone; elsewhere it would be of the process.
+            #[cfg(target_os = "linux")]
+            builder.on_thread_start(move || rank_this_thread(rank));
+            builder.build()
+        };
+        let runtimes = ByRank { last: start(Rank::Last)?, in_a_crowd: start(Rank::InACrowd)? };
+        Ok(Self { runtimes: Some(runtimes), crowd: Arc::default() })
     }
 
     /// A version about which nothing is known yet.
     #[must_use]
     pub fn version(&self) -> Arc<Heavy> {
-        let threads = self.runtime.as_ref().map(|runtime| runtime.handle().clone());
+        let runtimes = self.runtimes.as_ref().expect("the threads are there until they are dropped");
+        let threads = ByRank { last: runtimes.last.handle().clone(), in_a_crowd: runtimes.in_a_crowd.handle().clone() };
         Arc::new(Heavy {
-            threads: threads.expect("the threads are there until they are dropped"),
+            threads,
+            crowd: Arc::clone(&self.crowd),
             turns: Arc::new(Semaphore::new(parallelism())),
             score: AtomicU32::new(0),
         })
+    }
+
+    /// What is to be called at each tick of the engines, on the ticker's thread.
+    pub fn ticks(&self) -> impl Fn() + Send + 'static {
+        let crowd = Arc::clone(&self.crowd);
+        move || crowd.tick()
     }
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
         // Waiting for them is not allowed on a thread that serves others.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+        if let Some(ByRank { last, in_a_crowd }) = self.runtimes.take() {
+            last.shutdown_background();
+            in_a_crowd.shutdown_background();
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn rank_this_thread(rank: Rank) {
+    use thread_priority::{NormalThreadSchedulePolicy::Idle, ThreadPriority, ThreadSchedulePolicy};
+
+    let nice = match rank {
+        Rank::Last => {
+            // Whoever else wakes up takes their core at once, which the lowest niceness does not give: there a thread that runs
+            // may finish its turn of some milliseconds first.
+            let this = thread_priority::thread_native_id();
+            let idle = ThreadSchedulePolicy::Normal(Idle);
+            if thread_priority::set_thread_priority_and_policy(this, ThreadPriority::Min, idle).is_ok() {
+                return;
+            }
+            NICE
+        }
+        Rank::InACrowd => NICE_IN_A_CROWD,
+    };
+    // Without it they are in the way of the others, and no one is hurt otherwise.
+    let _ = rustix::process::nice(nice);
 }
 
 // === impl Heavy ===
@@ -139,6 +195,23 @@ impl Heavy {
     /// Whether guests of the version begin on the other threads.
     pub fn is_heavy(&self) -> bool {
         self.score.load(Ordering::Relaxed) >= HEAVY
+    }
+
+    /// Where heavy guests belong now.
+    fn rank(&self) -> Rank {
+        if self.crowd.is_crowded() { Rank::InACrowd } else { Rank::Last }
+    }
+
+    fn spawn<F>(self: &Arc<Self>, inner: F, meter: &Arc<Meter>) -> Away<F>
+    where
+        F: Future<Output: Send> + Send + Unpin + 'static,
+    {
+        let rank = self.rank();
+        let threads = match rank {
+            Rank::Last => &self.threads.last,
+            Rank::InACrowd => &self.threads.in_a_crowd,
+        };
+        Away(threads.spawn(Turns::new(inner, meter, self, rank)))
     }
 
     /// A guest, or a request to one, has ended and was not too long.
@@ -210,7 +283,7 @@ where
             }
             if let Some(inner) = here.take() {
                 meter.goes_away();
-                *away = Some(Away(heavy.threads.spawn(Turns::new(inner, meter, heavy))));
+                *away = Some(heavy.spawn(inner, meter));
             }
             let Some(Away(task)) = away else { return Poll::Pending };
             match ready!(Pin::new(task).poll(cx)) {
@@ -220,6 +293,7 @@ where
                     *here = Some(inner);
                     *away = None;
                 }
+                Ok(Left::Over(inner)) => *away = Some(heavy.spawn(inner, meter)),
                 Err(ended) => match ended.try_into_panic() {
                     Ok(panic) => resume_unwind(panic),
                     // The threads are going down, and this one will.
@@ -239,10 +313,17 @@ impl<F: Future> Drop for Away<F> {
 // === impl Turns ===
 
 impl<F> Turns<F> {
-    fn new(inner: F, meter: &Arc<Meter>, heavy: &Arc<Heavy>) -> Self {
+    fn new(inner: F, meter: &Arc<Meter>, heavy: &Arc<Heavy>, rank: Rank) -> Self {
         let (meter, heavy) = (Arc::clone(meter), Arc::clone(heavy));
         let turns = PollSemaphore::new(Arc::clone(&heavy.turns));
-        Self { inner: Some(inner), meter, heavy, turns, turn: None, was_short: true }
+        heavy.crowd.guest_comes();
+        Self { inner: Some(inner), meter, heavy, rank, turns, turn: None, was_short: true }
+    }
+}
+
+impl<F> Drop for Turns<F> {
+    fn drop(&mut self) {
+        self.heavy.crowd.guest_goes();
     }
 }
 
@@ -255,6 +336,11 @@ impl<F: Future + Unpin> Future for Turns<F> {
             && let Some(inner) = this.inner.take()
         {
             return Poll::Ready(Left::Home(inner));
+        }
+        if this.heavy.rank() != this.rank
+            && let Some(inner) = this.inner.take()
+        {
+            return Poll::Ready(Left::Over(inner));
         }
         let Some(inner) = &mut this.inner else { return Poll::Pending };
         if this.turn.is_none() {
