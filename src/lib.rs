@@ -22,6 +22,7 @@
 //! | namespace | a KV namespace: keys with values, shared by all versions that are bound to it: [`kv`]; an *object namespace*: the objects of one class of a worker: [`domain::object`] |
 //! | object | a Durable Object: identity, one live home, storage: [`objects`] |
 //! | assignment | object → the one version it runs under the active deployment: [`objects::Assignment`] |
+//! | stay | a time that an object was in memory, on which version, and why it left: [`domain::stay`], [`objects::past`] |
 //! | rollout | deployments that give a version more and more traffic while its *guards* hold: [`domain::rollout`], [`rollouts`] |
 //! | node | one running Sluice process: [`app`] |
 //!

@@ -202,7 +202,7 @@ impl Api {
         self.send(Method::POST, url, |http| Ok(http.json(request))).await
     }
 
-    /// `what` is `pause`, `resume` or `abort`.
+    /// `what` is `pause`, `resume`, `step` or `abort`.
     pub async fn change_rollout(&self, worker: &str, what: &str) -> anyhow::Result<Rollout> {
         let url = self.url(&["workers", "scripts", worker, "rollout", what]);
         self.send(Method::POST, url, Ok).await

@@ -4,7 +4,7 @@ use reqwest::{Method, Url};
 use serde_json::Value;
 
 use super::client::Api;
-use crate::control::wire::{Object, ObjectNamespace, Objects};
+use crate::control::wire::{Object, ObjectHistory, ObjectNamespace, Objects};
 
 /// Objects, and classes, asked for at once.
 const PAGE: u64 = 1000;
@@ -51,6 +51,11 @@ impl Api {
     /// What is known of an object, also of one that never was.
     pub async fn object(&self, worker: &str, class: &str, id: &str) -> anyhow::Result<Object> {
         self.send(Method::GET, self.objects_url(worker, &[class, id]), Ok).await
+    }
+
+    /// What it was assigned, and what happened to it.
+    pub async fn object_history(&self, worker: &str, class: &str, id: &str) -> anyhow::Result<ObjectHistory> {
+        self.send(Method::GET, self.objects_url(worker, &[class, id, "history"]), Ok).await
     }
 
     /// Has it leave memory. False if it was not there.

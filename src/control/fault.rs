@@ -108,6 +108,7 @@ codes! {
     RolloutUnderWay = 95041, CONFLICT;
     RolloutUnknown = 95042, NOT_FOUND;
     RolloutState = 95043, CONFLICT;
+    RolloutBroken = 95044, CONFLICT;
 }
 
 impl Fault {

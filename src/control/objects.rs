@@ -1,4 +1,4 @@
-//! Durable Objects, as people look at them: list, view, reset, delete, and what a deployment would do to them. Ours, beside
+//! Durable Objects, as people look at them: list, view, history, reset, delete, and what a deployment would do to them. Ours, beside
 //! Cloudflare's.
 
 use std::sync::Arc;
@@ -6,17 +6,20 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 
-use crate::catalog::WorkerView;
+use crate::catalog::{DEPLOYMENTS_KEPT, WorkerView};
 use crate::control::fault::{Code, Fault, Outcome};
 use crate::control::read::existing;
 use crate::control::request::{Params, Query};
 use crate::control::shape::{self, Answer};
 use crate::control::{Api, wire};
 use crate::domain::allotment::slot_of_object;
+use crate::domain::deployment::assignments;
 use crate::domain::object::{ClassName, ObjectId, ObjectNamespaceId};
+use crate::domain::stay::Left;
 use crate::host::object::Address;
 use crate::host::ports::StoreFault;
 use crate::objects::admin::{Info, Plan};
+use crate::objects::past::{self, Rang};
 
 /// Objects in a page.
 const PAGE: usize = 100;
@@ -74,6 +77,71 @@ pub(super) async fn view(State(api): State<Arc<Api>>, params: Params, query: Que
         info.name.get_or_insert_with(|| params.get("object").to_owned());
     }
     Ok(Answer::of(shape_of(&api, worker, info)))
+}
+
+/// `GET …/scripts/:n/objects/:class/:object/history[?by=name]`: what it was assigned, by whom, and what happened to it on this node.
+pub(super) async fn history(
+    State(api): State<Arc<Api>>,
+    params: Params,
+    query: Query,
+) -> Outcome<Answer<wire::ObjectHistory>> {
+    let view = api.catalog.view();
+    let worker = existing(&view, &params.worker()?)?;
+    let (class, namespace, id) = object(worker, &params, &query)?;
+    let info = api.objects.view(worker, class, namespace, id).await.map_err(|fault| store_failed(&fault))?;
+    let by_name = is_by_name(&query)?.then(|| params.get("object").to_owned());
+    let number = |version| worker.version(version).map(|version| version.number);
+    let assignments = assignments(&worker.deployments, slot_of_object(&worker.name, id));
+    let assignments = assignments.into_iter().map(|(deployment, version)| wire::ObjectAssignment {
+        version_id: version.to_string(),
+        version_number: number(version),
+        on: shape::time(deployment.created_ms),
+        deployment_id: deployment.id.to_string(),
+        author_email: deployment.provenance.author.clone(),
+        source: deployment.provenance.source.as_str().to_owned(),
+        triggered_by: deployment.triggered_by.as_str().to_owned(),
+        message: deployment.message.clone(),
+    });
+    let past = api.objects.past(&Address { namespace, id, fork: None });
+    let stays = past.stays.iter().map(|stay| wire::ObjectStay {
+        version_id: stay.version.to_string(),
+        version_number: number(stay.version),
+        started_on: shape::time(stay.first_ms),
+        starts: stay.starts,
+        last_started_on: shape::time(stay.last_ms),
+        ended_on: stay.ended.as_ref().map(|ended| shape::time(ended.at_ms)),
+        ended_by: stay.ended.as_ref().map(|ended| ended.why.as_str().to_owned()),
+        why: stay.ended.as_ref().and_then(|ended| match &ended.why {
+            Left::Failed(why) => Some(why.clone()),
+            _ => None,
+        }),
+    });
+    Ok(Answer::of(wire::ObjectHistory {
+        id: id.to_string(),
+        name: info.name.or(by_name),
+        class_name: class.as_str().to_owned(),
+        created_on: info.created_ms.map(shape::time),
+        assignments: assignments.collect(),
+        assignments_cut: worker.deployments.len() == DEPLOYMENTS_KEPT,
+        stays: stays.collect(),
+        stays_since: shape::time(past.since_ms),
+        alarm: info.alarm_ms.map(shape::time),
+        last_alarm: past.rang.map(alarm),
+    }))
+}
+
+fn alarm(rang: Rang) -> wire::ObjectAlarm {
+    let (outcome, message) = match rang.outcome {
+        past::Outcome::Well => ("ok", None),
+        past::Outcome::Failed(message) => ("failed", Some(message)),
+        past::Outcome::Lost(message) => ("lost", Some(message)),
+    };
+    wire::ObjectAlarm {
+        due_on: shape::time(rang.due_ms),
+        ended_on: shape::time(rang.ended_ms),
+        outcome: outcome.to_owned(),
+        message,
+    }
 }
 
 /// `POST …/scripts/:n/objects/:class/:object/reset`: it leaves memory; what it stored stays.

@@ -1,12 +1,14 @@
-//! Rollouts: starting one, looking at it, stopping it. Ours, beside Cloudflare's. Every call answers with the rollout as it stands.
+//! Rollouts: starting one, looking at it, stepping it forward, stopping it. Ours, beside Cloudflare's. Every call answers with the rollout as it stands.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
+use http::{HeaderMap, header};
 
-use crate::catalog::{Force, View};
+use crate::catalog::{self, ApplyMode, Force, View};
+use crate::control::deploy::if_match;
 use crate::control::fault::{Code, Fault, Outcome};
 use crate::control::read::existing;
 use crate::control::request::{Caller, Params, Query, json};
@@ -17,21 +19,25 @@ use crate::domain::guard::Guard;
 use crate::domain::id::{VersionId, WorkerName};
 use crate::domain::measures::Measures;
 use crate::domain::rollout::{self, Plan, Stay};
-use crate::rollouts::{self, NewRollout, Status};
+use crate::rollouts::{self, Asked, NewRollout, Status};
 
 /// Larger evidence is told as this: a number that every client can read.
 const EVIDENCE_MAX: f64 = 1e12;
 
-/// `POST …/rollout[?force=true]`: its first step is live when this answers.
+/// `POST …/rollout[?force=true][&dry_run=true]`, with `If-Match` on the active deployment's id (E11): its first step is live when this
+/// answers.
 pub(super) async fn start(
     State(api): State<Arc<Api>>,
     params: Params,
     query: Query,
     Caller(provenance): Caller,
+    headers: HeaderMap,
     body: Body,
 ) -> Outcome<Answer<wire::Rollout>> {
     let worker = params.worker()?;
     let force = if query.is_on("force")? { Force::Yes } else { Force::No };
+    let mode = if query.is_on("dry_run")? { ApplyMode::DryRun } else { ApplyMode::Commit };
+    let if_match = if_match(&headers)?;
     existing(&api.catalog.view(), &worker)?;
     let request: wire::RolloutRequest = json(
         body,
@@ -44,9 +50,20 @@ pub(super) async fn start(
         .parse()
         .map_err(|error| Fault::at(Code::Rollout, "version_id", format!("there is no such version: {error}")))?;
     let plan = plan(&request)?;
-    let status = api.rollouts.start(&worker, NewRollout { to, plan, provenance, force }).await;
-    let status = status.map_err(|error| Fault::from(error).recoded(Code::VersionUnknown, Code::Rollout))?;
-    answer(&api, &worker, &status)
+    let wish = NewRollout { to, plan, provenance, force, if_match, mode };
+    let status = api.rollouts.start(&worker, wish).await.map_err(|error| {
+        let is_of_version = matches!(
+            &error,
+            rollouts::Error::HasEverything(_) | rollouts::Error::Catalog(catalog::Error::VersionUnknown { .. })
+        );
+        let fault = Fault::from(error).recoded(Code::VersionUnknown, Code::Rollout);
+        if is_of_version { fault.located("version_id".to_owned()) } else { fault }
+    })?;
+    let answer = answer(&api, &worker, &status)?;
+    Ok(match mode {
+        ApplyMode::Commit => answer,
+        ApplyMode::DryRun => answer.noting(vec!["dry run: nothing was started".to_owned()]),
+    })
 }
 
 /// `GET …/rollout`: the newest one, over or not.
@@ -59,30 +76,50 @@ pub(super) async fn status(State(api): State<Arc<Api>>, params: Params) -> Outco
 pub(super) async fn pause(
     State(api): State<Arc<Api>>,
     params: Params,
-    Caller(provenance): Caller,
+    caller: Caller,
+    headers: HeaderMap,
 ) -> Outcome<Answer<wire::Rollout>> {
     let worker = params.worker()?;
-    answer(&api, &worker, &api.rollouts.pause(&worker, &provenance).await?)
+    answer(&api, &worker, &api.rollouts.pause(&worker, &asked(caller, &headers)).await?)
 }
 
 /// `POST …/rollout/resume`: its step begins anew.
 pub(super) async fn resume(
     State(api): State<Arc<Api>>,
     params: Params,
-    Caller(provenance): Caller,
+    caller: Caller,
+    headers: HeaderMap,
 ) -> Outcome<Answer<wire::Rollout>> {
     let worker = params.worker()?;
-    answer(&api, &worker, &api.rollouts.resume(&worker, &provenance).await?)
+    answer(&api, &worker, &api.rollouts.resume(&worker, &asked(caller, &headers)).await?)
+}
+
+/// `POST …/rollout/step`: its next step is live when this answers.
+pub(super) async fn step(
+    State(api): State<Arc<Api>>,
+    params: Params,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Outcome<Answer<wire::Rollout>> {
+    let worker = params.worker()?;
+    answer(&api, &worker, &api.rollouts.step(&worker, &asked(caller, &headers)).await?)
 }
 
 /// `POST …/rollout/abort`: the old version has everything again when this answers.
 pub(super) async fn abort(
     State(api): State<Arc<Api>>,
     params: Params,
-    Caller(provenance): Caller,
+    caller: Caller,
+    headers: HeaderMap,
 ) -> Outcome<Answer<wire::Rollout>> {
     let worker = params.worker()?;
-    answer(&api, &worker, &api.rollouts.abort(&worker, &provenance).await?)
+    answer(&api, &worker, &api.rollouts.abort(&worker, &asked(caller, &headers)).await?)
+}
+
+/// Who asks, and with `If-Match` the state that was looked at: the `ETag` that came with it.
+fn asked(Caller(by): Caller, headers: &HeaderMap) -> Asked {
+    let seen = headers.get(header::IF_MATCH).map(|value| value.to_str().unwrap_or_default().trim().trim_matches('"'));
+    Asked { by, if_match: seen.map(str::to_owned) }
 }
 
 fn plan(request: &wire::RolloutRequest) -> Outcome<Plan> {
@@ -122,6 +159,8 @@ impl From<rollouts::Error> for Fault {
             E::UnderWay { .. } => (Code::RolloutUnderWay, "; `rollout abort` ends it"),
             E::Unknown(_) => (Code::RolloutUnknown, "; `rollout start` begins one"),
             E::WrongState { .. } => (Code::RolloutState, ""),
+            E::Broken { .. } => (Code::RolloutBroken, "; `rollout abort` gives everything back to the old version"),
+            E::MovedOn { .. } => (Code::PreconditionFailed, "; look at it again and decide again"),
             E::Store { .. } | E::Commit { .. } | E::Record { .. } => {
                 let message = "the node's store failed, so the change may be stored or not; look before you repeat it. The node's log says more.";
                 return Self::new(Code::Host, message).caused_by(error);
@@ -134,7 +173,7 @@ impl From<rollouts::Error> for Fault {
 // === shapes ===
 
 fn answer(api: &Api, worker: &WorkerName, status: &Status) -> Outcome<Answer<wire::Rollout>> {
-    Ok(Answer::of(shape(&api.catalog.view(), worker, status)))
+    Ok(Answer::of(shape(&api.catalog.view(), worker, status)).tagged(Some(status.tag())))
 }
 
 fn shape(view: &View, worker: &WorkerName, status: &Status) -> wire::Rollout {

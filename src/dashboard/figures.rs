@@ -128,6 +128,34 @@ pub fn ago(then_ms: u64, now_ms: u64) -> String {
     }
 }
 
+/// How long until then: `in 3 min`; what is due or past is `now`.
+#[must_use]
+pub fn ahead(then_ms: u64, now_ms: u64) -> String {
+    // A part of a second is still to come.
+    match then_ms.saturating_sub(now_ms).div_ceil(1000) {
+        0 => "now".to_owned(),
+        seconds @ 1..120 => format!("in {seconds} s"),
+        seconds @ 120..7_200 => format!("in {} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("in {} h", seconds / 3_600),
+        seconds => format!("in {} days", seconds / 86_400),
+    }
+}
+
+/// How long something takes, as people say it: `90 s`, `5 min`, `2 h`.
+#[must_use]
+pub fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    if span.subsec_nanos() > 0 {
+        format!("{} s", span.as_secs_f64())
+    } else if seconds < 120 || !seconds.is_multiple_of(60) {
+        format!("{seconds} s")
+    } else if seconds < 7_200 || !seconds.is_multiple_of(3_600) {
+        format!("{} min", seconds / 60)
+    } else {
+        format!("{} h", seconds / 3_600)
+    }
+}
+
 /// RFC 3339 in UTC, to the second.
 #[must_use]
 pub fn time(unix_ms: u64) -> String {
@@ -191,6 +219,11 @@ mod tests {
         assert_eq!([size(84), size(53_350)], ["84 bytes", "52.1 KiB"]);
         assert_eq!([time(1_767_323_045_678), time_for_people(0)], ["2026-01-02T03:04:05Z", "1970-01-01 00:00:00 UTC"]);
         assert_eq!([ago(0, 4_000), ago(0, 200_000), ago(9, 0)], ["just now", "3 min ago", "just now"]);
+        let ahead = |ms: u64| ahead(1_000 + ms, 1_000);
+        assert_eq!([ahead(0), ahead(1), ahead(119_001), ahead(7_200_000)], ["now", "in 1 s", "in 2 min", "in 2 h"]);
+        let spans = [1, 90, 300, 5_400, 7_200, 7_260, 601].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(spans, ["1 s", "90 s", "5 min", "90 min", "2 h", "121 min", "601 s"]);
+        assert_eq!(span(Duration::from_millis(1_500)), "1.5 s");
     }
 
     #[test]

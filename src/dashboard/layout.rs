@@ -35,18 +35,21 @@ pub enum WorkerTab {
     Overview,
     Versions,
     Deployments,
+    Rollout,
     Objects,
     Tail,
 }
 
 impl WorkerTab {
-    const ALL: [Self; 5] = [Self::Overview, Self::Versions, Self::Deployments, Self::Objects, Self::Tail];
+    const ALL: [Self; 6] =
+        [Self::Overview, Self::Versions, Self::Deployments, Self::Rollout, Self::Objects, Self::Tail];
 
     fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Versions => "Versions",
             Self::Deployments => "Deployments",
+            Self::Rollout => "Rollout",
             Self::Objects => "Objects",
             Self::Tail => "Tail",
         }
@@ -64,6 +67,7 @@ impl WorkerTab {
             Self::Overview => "",
             Self::Versions => "/versions",
             Self::Deployments => "/deployments",
+            Self::Rollout => "/rollout",
             Self::Objects => "/objects",
             Self::Tail => "/tail",
         };

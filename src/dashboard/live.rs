@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use maud::{Markup, Render};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -45,16 +47,15 @@ impl Render for Part {
 
 /// A stream of what `parts` makes, until the session or the node ends, or the browser goes. None from `parts` says that the page is
 /// gone.
-pub fn stream(
-    dashboard: &Dashboard,
-    session: &Session,
-    parts: impl FnMut() -> Option<Vec<Part>> + Send + 'static,
-) -> Response {
+pub fn stream<F>(dashboard: &Dashboard, session: &Session, parts: impl Fn() -> F + Send + 'static) -> Response
+where
+    F: Future<Output = Option<Vec<Part>>> + Send + 'static,
+{
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let feed = Feed {
         ticks,
-        parts: Box::new(parts),
+        parts: Box::new(move || parts().boxed()),
         shown: HashMap::new(),
         stop: dashboard.stop.clone(),
         session: session.clone(),
@@ -69,7 +70,7 @@ pub fn stream(
 
 struct Feed {
     ticks: Interval,
-    parts: Box<dyn FnMut() -> Option<Vec<Part>> + Send>,
+    parts: Box<dyn Fn() -> BoxFuture<'static, Option<Vec<Part>>> + Send>,
     /// What the browser has.
     shown: HashMap<&'static str, Arc<str>>,
     stop: CancellationToken,
@@ -88,12 +89,15 @@ impl Feed {
             () = self.stop.cancelled() => None,
             () = self.session.over().cancelled() => Some(self.last("over")),
             () = tokio::time::sleep_until(self.session.ends_at().into()) => Some(self.last("over")),
-            _ = self.ticks.tick() => Some(self.changed()),
+            _ = self.ticks.tick() => {
+                let parts = (self.parts)().await;
+                Some(self.changed(parts))
+            }
         }
     }
 
-    fn changed(&mut self) -> Event {
-        let Some(parts) = (self.parts)() else { return self.last("gone") };
+    fn changed(&mut self, parts: Option<Vec<Part>>) -> Event {
+        let Some(parts) = parts else { return self.last("gone") };
         let first = self.shown.is_empty();
         let mut news = serde_json::Map::new();
         for Part { id, element } in parts {

@@ -38,6 +38,8 @@ pub mod parts;
 pub mod refused;
 pub mod session;
 pub mod sign_in;
+#[cfg(test)]
+mod tests;
 pub mod upload;
 pub mod worker;
 pub mod workers;
@@ -90,6 +92,13 @@ pub fn router(dashboard: &Arc<Dashboard>) -> Router {
         .route("/workers/{name}/deployments", get(worker::deployments::page))
         .route("/workers/{name}/deploy", get(worker::deploy::page).post(worker::deploy::act))
         .route("/workers/{name}/rollback", get(worker::rollback::page).post(worker::rollback::act))
+        .route("/workers/{name}/rollout", get(worker::rollout::page))
+        .route("/live/workers/{name}/rollout", get(worker::rollout::live))
+        .route("/workers/{name}/rollout/start", get(worker::rollout::start::page).post(worker::rollout::start::act))
+        .route(
+            "/workers/{name}/rollout/{action}",
+            get(worker::rollout::action::page).post(worker::rollout::action::act),
+        )
         .route("/workers/{name}/tail", get(worker::tail::page))
         .route("/live/workers/{name}/tail", get(worker::tail::live))
         .route("/workers/{name}/objects", get(worker::objects::page))

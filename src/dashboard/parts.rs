@@ -90,6 +90,19 @@ pub fn bar(pieces: &[(Hue, u64)], label: &str) -> Markup {
     }
 }
 
+/// A bar that is full by `part` of `whole`. `label` is what it says to who cannot see it.
+#[must_use]
+pub fn progress(part: u64, whole: u64, label: &str) -> Markup {
+    let part = part.min(whole);
+    let width = if whole == 0 { 0 } else { figures::widths(&[part, whole - part])[0] };
+    html! {
+        svg.bar viewBox=(format!("0 0 {BAR} 10")) preserveAspectRatio="none" role="img" aria-label=(label) {
+            rect.empty width=(BAR) height="10" {}
+            @if width > 0 { rect.filled width=(width) height="10" {} }
+        }
+    }
+}
+
 /// A line of requests over the last five minutes, with the errors among them below.
 #[must_use]
 pub fn line(points: &[Counts]) -> Markup {
@@ -174,6 +187,18 @@ mod tests {
         // Cut between characters, whatever it is.
         assert!(id("äöüäöüäöü").0.contains("äöüäöüäö<span"));
         assert!(id("").0.contains("<code"));
+    }
+
+    #[test]
+    fn a_bar_is_full_when_all_is_there() {
+        assert!(!progress(0, 10, "none").0.contains("filled"));
+        assert!(!progress(3, 0, "nothing is needed").0.contains("filled"));
+        assert!(
+            progress(5, 10, "half").0.contains("<rect class=\"filled\" width=\"500\""),
+            "{}",
+            progress(5, 10, "half").0
+        );
+        assert!(progress(11, 10, "more").0.contains("<rect class=\"filled\" width=\"1000\""));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) async fn live(
     Query(paged): Query<Paged>,
 ) -> Response {
     let (feed, number) = (Arc::clone(&dashboard), paged.number());
-    live::stream(&dashboard, &session, move || Some(vec![list(&feed, number)]))
+    live::stream(&dashboard, &session, move || std::future::ready(Some(vec![list(&feed, number)])))
 }
 
 fn nothing_yet() -> Markup {

@@ -161,7 +161,7 @@ impl Dispatcher {
             Ok(Rung::Ran(Ok(()))) => {
                 home.note_progress();
                 (open.status, open.whole) = (Some(200), true);
-                Ended::Noted
+                Ended::Noted(Ok(()))
             }
             Ok(Rung::Ran(Err(message))) => {
                 home.note_progress();
@@ -170,7 +170,7 @@ impl Dispatcher {
                     blame: Some(Blame::Guest),
                     message: format!("the alarm failed: {message}"),
                 });
-                Ended::Noted
+                Ended::Noted(Err(message))
             }
             Ok(Rung::Nothing) => {
                 open.status = Some(200);

@@ -1,6 +1,8 @@
 //! A deployment: an immutable record of a split over versions, with who, why and when. The newest of a worker is active.
 
-use crate::domain::allotment::Allotment;
+use std::borrow::Borrow;
+
+use crate::domain::allotment::{Allotment, Slot};
 use crate::domain::id::{DeploymentId, VersionId};
 use crate::domain::split::Split;
 use crate::domain::version::{Provenance, Trigger, Version};
@@ -68,6 +70,18 @@ pub fn rollback_target<'a>(newest_first: impl IntoIterator<Item = &'a Split>) ->
     splits.filter_map(Split::stable).find(|version| Some(*version) != live)
 }
 
+/// The deployments that gave `slot` another version than the one before had, each with that version; newest first, as they are given. The
+/// oldest that is known is one of them.
+#[must_use]
+pub fn assignments<D: Borrow<Deployment>>(newest_first: &[D], slot: Slot) -> Vec<(&D, VersionId)> {
+    let owner = |deployment: &D| deployment.borrow().allotment.version_at(slot);
+    let pairs = newest_first.iter().enumerate().map(|(index, deployment)| (deployment, newest_first.get(index + 1)));
+    pairs
+        .filter(|(deployment, before)| before.is_none_or(|before| owner(before) != owner(deployment)))
+        .map(|(deployment, _)| (deployment, owner(deployment)))
+        .collect()
+}
+
 /// What a deployments call is, since callers never say (`WRANGLER_API` 2.4): a rollback puts all traffic on a version that is
 /// older than the newest that carries some now.
 #[must_use]
@@ -87,6 +101,7 @@ pub fn newest_live<'a>(split: &Split, versions: impl Iterator<Item = &'a Version
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::version::Source;
 
     fn id(n: u8) -> VersionId {
         VersionId::from_random([n; 16])
@@ -129,6 +144,45 @@ mod tests {
         assert_eq!(rollback_target(&[]), None);
         // From a split, the newest stable version before it.
         assert_eq!(rollback_target(&[split(&[(1, 50.0), (2, 50.0)]), split(&[(2, 100.0)])]), Some(id(2)));
+    }
+
+    #[test]
+    fn a_slot_is_assigned_by_the_deployments_that_gave_it_another_version_and_by_no_other() {
+        let shares: [&[(u8, f64)]; 6] = [
+            &[(1, 100.0)],
+            &[(2, 0.0), (1, 100.0)],
+            &[(2, 20.0), (1, 80.0)],
+            &[(2, 50.0), (1, 50.0)],
+            &[(2, 100.0)],
+            &[(1, 100.0)],
+        ];
+        let mut deployments: Vec<Deployment> = Vec::new();
+        for (n, entries) in (0..).zip(shares) {
+            let split = split(entries);
+            let before = deployments.first().map(|before| &before.allotment);
+            let made = Deployment {
+                id: DeploymentId::from_random([n; 16]),
+                created_ms: n.into(),
+                provenance: Provenance { author: "ada".into(), source: Source::Api },
+                triggered_by: Trigger::Deployment,
+                message: None,
+                allotment: Allotment::derive(before, &split),
+                split,
+                code_update: CodeUpdate::Immediate,
+            };
+            deployments.insert(0, made);
+        }
+        let of = |deployments: &[Deployment], slot: u64| {
+            let slot = Slot::from_uniform(u64::MAX / 100_000 * slot + u64::MAX / 200_000);
+            let found = assignments(deployments, slot).into_iter();
+            found.map(|(deployment, version)| (deployment.created_ms, version)).collect::<Vec<_>>()
+        };
+        // Versions give up their highest slots first.
+        for (slot, moved_at) in [(99_999, 2), (70_000, 3), (0, 4)] {
+            assert_eq!(of(&deployments, slot), [(5, id(1)), (moved_at, id(2)), (0, id(1))], "{slot}");
+        }
+        assert_eq!(of(&deployments[5..], 99_999), [(0, id(1))]);
+        assert!(assignments::<Deployment>(&[], Slot::from_uniform(0)).is_empty());
     }
 
     #[test]

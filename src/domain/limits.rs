@@ -133,6 +133,12 @@ pub const LIVE_OBJECTS: u32 = 2_000;
 pub const LIVE_OBJECTS_PACKED: u32 = 4_000;
 /// The most that `--live-objects` may say: more mappings than that a process has not.
 pub const LIVE_OBJECTS_MAX: u32 = 12_000;
+/// Objects of which a node remembers what happened to them since it started: at most some MiB.
+pub const OBJECT_PASTS_MAX: usize = 10_000;
+/// What is remembered of each: times in memory, of which those that ended with nothing but rest are one.
+pub const OBJECT_STAYS_MAX: usize = 20;
+/// Objects of a class that a page counts exactly; the number of more is told from these.
+pub const OBJECTS_COUNTED_MAX: usize = 10_000;
 /// How long a version's own copy of its worker's objects is kept, which its version host makes (E19).
 pub const FORK_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Wall time of one run of an alarm (`ALM-2`).

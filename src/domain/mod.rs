@@ -6,7 +6,7 @@
 //! Reading order follows the flow of an upload: [`config`] and [`module`] make a [`version`]; a [`split`] over versions becomes
 //! an [`allotment`] of slots, kept in a [`deployment`]; a [`decision`] reads it for each request. [`route`] says which worker a
 //! request is for. [`object`] names Durable Objects, [`class`] says which
-//! classes of them a worker has, and a [`migration`] changes that. A [`verdict`] compares what two versions
+//! classes of them a worker has, and a [`migration`] changes that; a [`stay`] is a time in memory of one. A [`verdict`] compares what two versions
 //! cost; [`measures`] are what one has done, its durations a [`distribution`]. A [`rollout`] gives a version more and more of
 //! the traffic while its [`guard`]s hold, by the [`evidence`]. [`limits`] holds every bound.
 
@@ -30,5 +30,6 @@ pub mod rollout;
 pub mod route;
 pub mod size;
 pub mod split;
+pub mod stay;
 pub mod verdict;
 pub mod version;

@@ -10,7 +10,8 @@
 //! paused     abort: aborted, everything to the old version
 //! ```
 //!
-//! A step of 100 % ends it: there is nothing to compare with any more. Nothing happens by itself while it is paused, and what was
+//! A person may take the next step by hand, paused or not: before its time and before the guards have enough data, but not past
+//! a guard that is broken. A step of 100 % ends it: there is nothing to compare with any more. Nothing happens by itself while it is paused, and what was
 //! measured before is forgotten when it goes on: the step begins anew. The same after a restart of the node.
 
 use std::time::Duration;
@@ -286,27 +287,40 @@ impl Rollout {
             return Next::Stay(Stay::Paused);
         }
         let here = self.share().percent();
-        let broken: Vec<String> = judged
-            .iter()
-            .filter(|judged| judged.finding == Finding::Broken)
-            .map(|judged| format!("{} is broken: {judged}", judged.guard))
-            .collect();
-        if !broken.is_empty() {
-            return Next::RollBack { message: format!("rollout {here} % -> 0 %: {}", broken.join("; ")) };
+        if let Some(broken) = broken(judged) {
+            return Next::RollBack { message: format!("rollout {here} % -> 0 %: {broken}") };
         }
         if now_ms < self.due_ms() {
             return Next::Stay(Stay::Until(self.due_ms()));
         }
-        let hold =
-            judged.len() == self.plan.guards.len() && judged.iter().all(|judged| judged.finding == Finding::Holds);
-        match self.next_share().filter(|_| hold) {
+        match self.next_share().filter(|_| self.hold(judged)) {
             None => Next::Stay(Stay::ForData),
             Some(share) => {
-                let measured: Vec<String> = judged.iter().map(ToString::to_string).collect();
-                let message = format!("rollout {here} % -> {} %: {}", share.percent(), measured.join(", "));
+                let message = format!("rollout {here} % -> {} %: {}", share.percent(), measured(judged));
                 Next::Step { share, message }
             }
         }
+    }
+
+    /// The next step on someone's wish, with the message of its deployment; none if it is over.
+    ///
+    /// # Errors
+    /// Which guards are broken, in words: nobody steps past them.
+    pub fn next_by_hand(&self, author: &str, judged: &[Judged]) -> Result<Option<(Share, String)>, String> {
+        let Some(share) = self.next_share().filter(|_| !self.state.is_over()) else { return Ok(None) };
+        if let Some(broken) = broken(judged) {
+            return Err(broken);
+        }
+        let (here, there) = (self.share().percent(), share.percent());
+        let early = if self.hold(judged) { "" } else { ", before every guard held" };
+        let message =
+            format!("rollout {here} % -> {there} %: stepped forward by {author}{early}: {}", measured(judged));
+        Ok(Some((share, message)))
+    }
+
+    /// Whether every guard holds.
+    fn hold(&self, judged: &[Judged]) -> bool {
+        judged.len() == self.plan.guards.len() && judged.iter().all(|judged| judged.finding == Finding::Holds)
     }
 
     /// The message of the deployment that ends it on someone's wish.
@@ -343,6 +357,17 @@ impl Rollout {
         let message = active.message.as_deref().map(|message| format!(": {message}")).unwrap_or_default();
         Some(format!("{by} made the deployment {} meanwhile{message}", active.id))
     }
+}
+
+/// The guards that are broken, in words.
+fn broken(judged: &[Judged]) -> Option<String> {
+    let broken = judged.iter().filter(|judged| judged.finding == Finding::Broken);
+    let broken: Vec<String> = broken.map(|judged| format!("{} is broken: {judged}", judged.guard)).collect();
+    (!broken.is_empty()).then(|| broken.join("; "))
+}
+
+fn measured(judged: &[Judged]) -> String {
+    judged.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn ms(duration: Duration) -> u64 {
@@ -550,6 +575,29 @@ mod tests {
         }
         rollout.resumed(100_000, "bob");
         assert_eq!(rollout.next(100_001, Some(&first), &judged(HOLD)), Next::Stay(Stay::Until(110_000)));
+    }
+
+    #[test]
+    fn a_step_by_hand_waits_for_nothing_and_does_not_pass_a_broken_guard() {
+        let (mut rollout, _) = begun();
+        let wait = Finding::NotEnoughData(Lack::New(5));
+        let next = |rollout: &Rollout, findings| rollout.next_by_hand("bob", &judged(findings));
+        let (share, message) = next(&rollout, [Finding::Holds, wait]).unwrap().unwrap();
+        assert_eq!(share.percent(), 50.0);
+        let told = "rollout 25 % -> 50 %: stepped forward by bob, before every guard held: error_rate of no request";
+        assert!(message.starts_with(told), "{message}");
+        let (_, message) = next(&rollout, HOLD).unwrap().unwrap();
+        assert!(message.starts_with("rollout 25 % -> 50 %: stepped forward by bob: error_rate"), "{message}");
+        let refused = next(&rollout, [Finding::Holds, Finding::Broken]).unwrap_err();
+        assert_eq!(refused, "p99<1.2x is broken: p99 of no request");
+        // One that is paused takes the step and stays paused, and its step's time begins anew.
+        rollout.paused(1_500, "bob");
+        rollout.stepped(share, &deployment(2, 2_000, 50.0));
+        assert_eq!((rollout.state, rollout.since_ms, rollout.share().percent()), (State::Paused, 2_000, 50.0));
+        rollout.stepped(Share::ALL, &deployment(3, 3_000, 100.0));
+        assert_eq!((rollout.state, next(&rollout, HOLD)), (State::Done, Ok(None)));
+        rollout.rolled_back(State::Failed, &deployment(4, 4_000, 0.0));
+        assert_eq!(next(&rollout, HOLD), Ok(None));
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub trait Ringer: Send + Sync + 'static {
 /// What became of an alarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The object has noted it.
-    Noted,
+    /// The object has noted it; in words, what its code returned as an error.
+    Noted(Result<(), String>),
     /// There was none to ring for it: the index is behind.
     Nothing,
     /// The object could not be brought to ring; or was reset while it did, for this reason.
@@ -124,6 +124,7 @@ impl Objects {
             let (objects, ringer, ringing) = (Arc::clone(self), Arc::clone(ringer), Arc::clone(ringing));
             tokio::spawn(async move {
                 let ended = ringer.ring(address).await;
+                objects.pasts.rang(&address, due_ms, &ended, objects.clock.now_ms());
                 objects.settle(address, due_ms, ended).await;
                 ringing.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
                 drop(place);
@@ -141,7 +142,7 @@ impl Objects {
             return;
         }
         let failed = match ended {
-            Ended::Noted => return,
+            Ended::Noted(_) => return,
             Ended::Nothing => {
                 // What it has set instead is on its way to the index.
                 tokio::time::sleep(SLEEP_MIN.saturating_mul(4)).await;

@@ -11,6 +11,7 @@ use crate::domain::id::DeploymentId;
 use crate::domain::limits::{OBJECT_QUEUE_MAX, OBJECT_QUEUE_WALL_MAX, PERMIT_WAIT_MAX, RESPONSE_HEAD_WALL_MAX};
 use crate::domain::module::GuestKind;
 use crate::domain::object::ClassName;
+use crate::domain::stay::Left;
 use crate::domain::version::Version;
 use crate::engine::engines::Kit;
 use crate::engine::failure::Failure;
@@ -23,7 +24,7 @@ use crate::host::object::storage::Storage;
 use crate::host::object::{Address, Object, Reset};
 use crate::host::ports::{ObjectError, ObjectTarget};
 use crate::objects::held::Held;
-use crate::objects::{Assignment, Counts, Objects, gone, overloaded, remote, stopping};
+use crate::objects::{Assignment, Counts, Objects, gone, overloaded, past, remote, stopping};
 
 /// The place of one object: at most one home, and what is remembered of those before.
 #[derive(Default)]
@@ -332,6 +333,12 @@ impl Objects {
         let tell = Tell(Arc::clone(&home));
         let over = self.let_live(&home, &mut mailbox).await;
         cell.note_end(&over, &home);
+        if let Some(left) = past::left(&over) {
+            // It rested as others do, and less long: they needed its room.
+            let left = if left == Left::Idle && home.object.is_unwanted() { Left::MadeRoom } else { left };
+            home.engine.metrics.object_left(&left);
+            self.pasts.left(&home.address, left, self.clock.now_ms());
+        }
         match &over {
             Over::Reset(Reset::CodeUpdated) => {
                 home.counts.reassigned.fetch_add(1, Ordering::Relaxed);
@@ -382,6 +389,8 @@ impl Objects {
         };
         home.has_room.store(true, Ordering::Relaxed);
         home.counts.started.fetch_add(1, Ordering::Relaxed);
+        home.engine.metrics.object_started();
+        self.pasts.started(&home.address, home.version.id, self.clock.now_ms());
         let keeping = Keeping { idle: self.settings.idle, clock: Arc::clone(&self.clock) };
         let lived = home.engine.live(linked, &home.object, mailbox, &keeping).await;
         home.object.end(Reset::Idle);

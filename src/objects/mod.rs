@@ -19,14 +19,17 @@
 //!   that one which was superseded can write nothing more (`O1`).
 //! - It is **reset** when, and only when, its assignment changes ([`reset`]): at once, or deferred to when it leaves memory by
 //!   itself (`DOU-2`). Events that it had not begun go to the next instance; callers in flight are told (`DOL-8`).
+//! - What **happened** to it on this node is remembered for a while, for people ([`past`]).
 //! - **Alarms** ([`alarms`]) are in an index by time, of which only the next part is in memory.
 //!
 //! An object that never writes leaves no trace: it is an id and a program.
 
 pub mod admin;
 pub mod alarms;
+pub mod census;
 mod held;
 pub mod home;
+pub mod past;
 mod record;
 pub mod reset;
 
@@ -51,6 +54,7 @@ use crate::host::object::{Address, Reset};
 use crate::host::ports::{Callers, ObjectError, ObjectTarget};
 use crate::objects::alarms::Wake;
 use crate::objects::home::{Cell, Home};
+use crate::objects::past::Pasts;
 use crate::observe::exposition::Exposition;
 use crate::store::Store;
 
@@ -77,6 +81,7 @@ pub struct Objects {
     workers: OnceLock<Weak<dyn Callers>>,
     stopping: AtomicBool,
     counts: Mutex<HashMap<WorkerName, Arc<Counts>>>,
+    pasts: Pasts,
     /// Where objects live: the runtime that this was made in.
     runtime: Handle,
 }
@@ -120,11 +125,13 @@ impl Objects {
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Arc<Self> {
+        let pasts = Pasts::new(clock.now_ms());
         Arc::new(Self {
             catalog,
             fleet,
             store,
             clock,
+            pasts,
             settings,
             cells: DashMap::new(),
             wake: Wake::default(),
@@ -269,23 +276,9 @@ impl Objects {
         Arc::clone(counts.entry(worker.clone()).or_default())
     }
 
-    /// Tells what happened to the objects of all workers since the node started.
+    /// Writes how many there are; what happened to them is counted by version ([`crate::observe::metrics`]).
     pub fn expose(&self, text: &mut Exposition) {
-        let counts: Vec<(WorkerName, Arc<Counts>)> = {
-            let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.iter().map(|(worker, counts)| (worker.clone(), Arc::clone(counts))).collect()
-        };
         text.single("sluice_objects_live", self.live());
-        let family = text.family("sluice_object_starts_total");
-        for (worker, counts) in &counts {
-            family.value(&[worker.as_str()], counts.started.load(Ordering::Relaxed));
-        }
-        let family = text.family("sluice_object_resets_total");
-        for (worker, counts) in &counts {
-            for (why, count) in [("reassigned", &counts.reassigned), ("failed", &counts.failed)] {
-                family.value(&[worker.as_str(), why], count.load(Ordering::Relaxed));
-            }
-        }
     }
 
     /// Objects in memory, or about to be.
@@ -320,6 +313,14 @@ impl Objects {
             Arc::strong_count(cell) == 1 && cell.present().is_none_or(|home| home.object.is_dead()) && cell.is_calm()
         });
     }
+}
+
+/// The record of an object of this name that has written nothing but its record.
+#[cfg(test)]
+pub(crate) fn stored_for_tests(namespace: ObjectNamespaceId, name: &str) -> crate::store::Write {
+    let mut meta = record::Meta::new(1_700_000_000_000);
+    meta.name = Some(name.to_owned());
+    crate::store::Write::put(record::Space::base(namespace).meta_key(namespace.id_from_name(name)), meta.to_bytes())
 }
 
 fn class_is_gone() -> ObjectError {

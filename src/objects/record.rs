@@ -154,6 +154,17 @@ pub(super) fn id_of_meta(key: &Key) -> Result<ObjectId, Unreadable> {
     read().map_err(|error| Unreadable { key: key.to_string(), why: error.to_string() })
 }
 
+/// The keys and values of an object together, in bytes: all of its record that a count needs.
+pub(super) fn bytes_of(entry: &Entry) -> Result<u64, Unreadable> {
+    #[derive(Deserialize)]
+    struct Size {
+        bytes: u64,
+    }
+    let size: Size = serde_json::from_slice(&entry.value)
+        .map_err(|error| Unreadable { key: entry.key.to_string(), why: error.to_string() })?;
+    Ok(size.bytes)
+}
+
 // === alarms ===
 
 /// All alarms, the earliest first.

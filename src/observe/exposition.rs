@@ -78,8 +78,18 @@ pub const TABLE: [Metric; 25] = {
         ),
         metric("sluice_instances_waiting", Gauge, OF_VERSION, "Requests that wait for one of these now."),
         metric("sluice_objects_live", Gauge, &[], "Durable Objects in memory."),
-        metric("sluice_object_starts_total", Counter, &["worker"], "Durable Objects that came to memory."),
-        metric("sluice_object_resets_total", Counter, &["worker", "why"], "Durable Objects that were reset, by why."),
+        metric(
+            "sluice_object_starts_total",
+            Counter,
+            OF_VERSION,
+            "Durable Objects that came to memory, by the version that they ran.",
+        ),
+        metric(
+            "sluice_object_resets_total",
+            Counter,
+            &["worker", "version", "why"],
+            "Durable Objects that were reset, by the version that they ran and why.",
+        ),
         metric("sluice_store_commits_total", Counter, &[], "Commits that the store has answered."),
         metric(
             "sluice_store_sync_seconds",

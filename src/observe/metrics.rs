@@ -13,6 +13,7 @@ use crate::domain::distribution::{BUCKETS, Distribution, bucket_of};
 use crate::domain::id::{VersionId, WorkerName};
 use crate::domain::measures::{Counts, Measures};
 use crate::domain::outcome::Outcome;
+use crate::domain::stay::Left;
 use crate::observe::exposition::Exposition;
 
 /// Versions with series of their own: what a small Prometheus still likes.
@@ -36,6 +37,10 @@ pub struct VersionMetrics {
     waits: AtomicU64,
     /// The most linear memory that an instance had at the end of a request.
     memory_bytes_max: AtomicU64,
+    /// Durable Objects that came to memory on it.
+    objects_started: AtomicU64,
+    /// Those that were reset, in the order of [`Left::RESETS`].
+    objects_reset: [AtomicU64; Left::RESETS.len()],
 }
 
 /// A [`Distribution`] that is counted from many threads.
@@ -136,6 +141,17 @@ impl Metrics {
             let family = text.family(name);
             versions.iter().for_each(|(labels, counters)| family.value(labels, load(pick(counters))));
         }
+        let of_objects: Vec<_> = versions.iter().filter(|(_, counters)| load(&counters.objects_started) > 0).collect();
+        let family = text.family("sluice_object_starts_total");
+        for (labels, counters) in &of_objects {
+            family.value(labels, load(&counters.objects_started));
+        }
+        let family = text.family("sluice_object_resets_total");
+        for ([worker, version], counters) in &of_objects {
+            for (why, count) in Left::RESETS.iter().zip(&counters.objects_reset) {
+                family.value(&[worker, version, why], load(count));
+            }
+        }
         text.single("sluice_unrouted_total", load(&self.unrouted));
         text.single("sluice_undeployed_total", load(&self.undeployed));
         text.single("sluice_connections_total", load(&self.connections));
@@ -179,6 +195,18 @@ impl VersionMetrics {
     /// A request has to wait before it is run.
     pub fn waits(&self) {
         self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A Durable Object came to memory.
+    pub fn object_started(&self) {
+        self.objects_started.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One left, which counts if it was reset.
+    pub fn object_left(&self, left: &Left) {
+        if let Some(index) = left.reset_index() {
+            self.objects_reset[index].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Adds one request.
@@ -275,12 +303,20 @@ mod tests {
         assert_eq!(version.counts(), Counts { requests: 3, errors: 0 });
         assert_eq!(version.memory_bytes_max(), 700_000);
         version.waits();
+        metrics.of(&"w".parse().unwrap(), VersionId::from_random([2; 16]));
+        version.object_started();
+        version.object_left(&Left::Idle);
+        version.object_left(&Left::Asked);
         let text = exposed(&metrics);
+        // Of versions that no object runs nothing is said.
+        assert_eq!(text.matches("sluice_object_starts_total{").count(), 1, "{text}");
         for line in [
             "outcome=\"ok\"} 3\n",
             "class=\"2xx\"} 3\n",
             "le=\"0.0025\"} 2\n",
             "sluice_request_seconds_sum{worker=\"w\",version=\"01010101-0101-4101-8101-010101010101\"} 0.703\n",
+            "why=\"asked\"} 1\n",
+            "why=\"reassigned\"} 0\n",
             "sluice_instance_waits_total{worker=\"w\",version=\"01010101-0101-4101-8101-010101010101\"} 1\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");

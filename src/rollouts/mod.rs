@@ -14,17 +14,18 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify};
 
-use crate::catalog::{self, ApplyMode, Catalog, Force, NewDeployment, WorkerView};
+use crate::catalog::{self, ApplyMode, Catalog, Force, NewDeployment};
 use crate::clock::Clock;
 use crate::domain::deployment::{CodeUpdate, Deployment};
 use crate::domain::evidence::{Judged, Pair, Window};
-use crate::domain::id::{VersionId, WorkerName};
+use crate::domain::id::{DeploymentId, VersionId, WorkerName};
 use crate::domain::rollout::{Next, Plan, Rollout, State, Stay};
 use crate::domain::split::Share;
 use crate::domain::version::{self, Provenance};
 use crate::observe::Observer;
 use crate::store::{self, Order, Store, Write};
 
+mod by_hand;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,11 @@ pub enum Error {
     Unknown(WorkerName),
     #[error("the rollout of worker `{worker}` is {}, so it cannot be {wanted}", .state.as_str())]
     WrongState { worker: WorkerName, state: State, wanted: &'static str },
+    #[error("the rollout of worker `{worker}` cannot be stepped forward past a broken guard: {broken}")]
+    Broken { worker: WorkerName, broken: String },
+    /// What the caller had looked at is not so any more.
+    #[error("the rollout of worker `{worker}` has moved on: it is {} at {percent} %", .state.as_str())]
+    MovedOn { worker: WorkerName, state: State, percent: f64 },
     #[error("cannot {attempt}")]
     Store { attempt: &'static str, source: store::Error },
     #[error("cannot {attempt}")]
@@ -74,6 +80,17 @@ pub struct NewRollout {
     pub provenance: Provenance,
     /// Whether older values of secrets may come back with the version (`DEP-10`).
     pub force: Force,
+    /// Only if this deployment is the active one (E11).
+    pub if_match: Option<DeploymentId>,
+    pub mode: ApplyMode,
+}
+
+/// A change of a rollout that somebody asks for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub by: Provenance,
+    /// Only if the rollout is as it was when it had this tag ([`Status::tag`]).
+    pub if_match: Option<String>,
 }
 
 /// A rollout as it stands.
@@ -88,6 +105,14 @@ pub struct Status {
     pub window: Option<(u64, Pair)>,
     /// Why its last attempt to deploy failed. It is tried again each second.
     pub trouble: Option<String>,
+}
+
+impl Status {
+    /// Another one after each step, pause, resumption and end: who decides by what was seen names it.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        tag(&self.rollout)
+    }
 }
 
 /// All rollouts of a node.
@@ -146,113 +171,6 @@ impl Rollouts {
         }
         let (catalog, observer, clock) = (Arc::clone(catalog), Arc::clone(observer), Arc::clone(clock));
         Ok(Arc::new(Self { catalog, store, observer, clock, all: Mutex::new(all), wake: Notify::new() }))
-    }
-
-    /// Starts a rollout of `worker`; its first step is live when this returns.
-    ///
-    /// # Errors
-    /// If one is under way, if the active deployment is none to start from, or what the catalog refuses.
-    pub async fn start(&self, worker: &WorkerName, wish: NewRollout) -> Result<Status, Error> {
-        let mut all = self.all.lock().await;
-        self.tend(worker, &mut all).await;
-        let view = self.catalog.view();
-        let present = view.worker(worker).ok_or_else(|| unknown(worker))?;
-        if let Some(Tracked { stored: Stored { rollout, .. }, .. }) = all.get(worker)
-            && !rollout.state.is_over()
-        {
-            let (to, state, percent) = (rollout.new, rollout.state, rollout.share().percent());
-            return Err(Error::UnderWay { worker: worker.clone(), to, state, percent });
-        }
-        let active = present.active.clone().ok_or_else(|| Error::NotDeployed(worker.clone()))?;
-        let Some(old) = active.split.stable() else {
-            return Err(Error::Split { worker: worker.clone(), split: shares_of(present, &active) });
-        };
-        let NewRollout { to: new, plan, provenance, force } = wish;
-        if new == old {
-            return Err(Error::HasEverything(new));
-        }
-        let first = plan.steps().first().copied().unwrap_or(Share::ALL);
-        let wish = NewDeployment {
-            entries: Rollout::entries(old, new, &active.split, first),
-            message: version::message(&Rollout::opening(&plan)),
-            provenance,
-            code_update: CodeUpdate::Immediate,
-            if_match: Some(active.id),
-            force,
-            mode: ApplyMode::Commit,
-        };
-        let tag = present.tag.clone();
-        let (key, stored_tag, stored_plan) = (record::key(worker), tag.clone(), plan.clone());
-        let beside = move |deployment: &Deployment| {
-            let rollout = Rollout::begun(stored_plan.clone(), old, new, deployment);
-            vec![Write::put(key.clone(), record::encode(&Stored { tag: stored_tag.clone(), rollout }))]
-        };
-        let deployed = match self.catalog.deploy_beside(worker, wish, beside).await {
-            Ok(deployed) => deployed,
-            Err(error) => {
-                self.reread(worker, &mut all).await;
-                return Err(Error::Catalog(error));
-            }
-        };
-        let rollout = Rollout::begun(plan, old, new, &deployed.deployment);
-        tracing::info!(worker = %worker, version = %new, "a rollout was started");
-        let mut tracked = Tracked { stored: Stored { tag, rollout }, open: None, trouble: None };
-        self.look(worker, &mut tracked);
-        let status = self.status_of(worker, &tracked);
-        all.insert(worker.clone(), tracked);
-        self.wake.notify_one();
-        Ok(status)
-    }
-
-    /// The newest rollout of `worker`, under way or over.
-    ///
-    /// # Errors
-    /// If there is no such worker, or it has had no rollout.
-    pub async fn status(&self, worker: &WorkerName) -> Result<Status, Error> {
-        let mut all = self.all.lock().await;
-        let tracked = self.existing(worker, &mut all).await?;
-        self.look(worker, tracked);
-        Ok(self.status_of(worker, tracked))
-    }
-
-    /// Keeps it where it is, whatever the guards say.
-    ///
-    /// # Errors
-    /// If it does not run, or cannot be stored.
-    pub async fn pause(&self, worker: &WorkerName, by: &Provenance) -> Result<Status, Error> {
-        self.turn(worker, State::Running, "paused", |rollout, now| rollout.paused(now, &by.author)).await
-    }
-
-    /// Lets it go on: its step begins anew.
-    ///
-    /// # Errors
-    /// If it is not paused, or cannot be stored.
-    pub async fn resume(&self, worker: &WorkerName, by: &Provenance) -> Result<Status, Error> {
-        self.turn(worker, State::Paused, "resumed", |rollout, now| rollout.resumed(now, &by.author)).await
-    }
-
-    /// Gives everything back to the old version.
-    ///
-    /// # Errors
-    /// If it is over, or what the catalog refuses.
-    pub async fn abort(&self, worker: &WorkerName, by: &Provenance) -> Result<Status, Error> {
-        let mut all = self.all.lock().await;
-        self.tend(worker, &mut all).await;
-        let tracked = self.existing(worker, &mut all).await?;
-        let rollout = &tracked.stored.rollout;
-        if rollout.state.is_over() {
-            return Err(wrong_state(worker, rollout, "aborted"));
-        }
-        let message = rollout.abort_message(&by.author);
-        let nothing = Share::from_slots(0);
-        let ended = |rollout: &mut Rollout, by: &Deployment| rollout.rolled_back(State::Aborted, by);
-        match self.deploy(worker, tracked, nothing, message, by.clone(), ended).await {
-            Ok(()) => Ok(self.status_of(worker, tracked)),
-            Err(error) => {
-                self.reread(worker, &mut all).await;
-                Err(Error::Catalog(error))
-            }
-        }
     }
 
     /// Looks at all that are under way, each half second, for as long as there are any; until the node stops.
@@ -369,7 +287,7 @@ impl Rollouts {
         let (state, percent) = (rollout.state.as_str(), share.percent());
         tracing::info!(worker = %worker, version = %rollout.new, state, percent, why = message, "a rollout deployed");
         // What was measured stays to be seen when it is over.
-        if rollout.state == State::Running {
+        if !rollout.state.is_over() {
             tracked.open = None;
         }
         tracked.stored = Stored { tag, rollout };
@@ -392,33 +310,6 @@ impl Rollouts {
                 tracked.open = Some(Open { window, since_ms: self.clock.now_ms() });
             }
         }
-    }
-
-    /// Changes its state from `from`, without a deployment.
-    async fn turn(
-        &self,
-        worker: &WorkerName,
-        from: State,
-        wanted: &'static str,
-        change: impl Fn(&mut Rollout, u64),
-    ) -> Result<Status, Error> {
-        let mut all = self.all.lock().await;
-        self.tend(worker, &mut all).await;
-        let tracked = self.existing(worker, &mut all).await?;
-        if tracked.stored.rollout.state != from {
-            return Err(wrong_state(worker, &tracked.stored.rollout, wanted));
-        }
-        let mut stored = tracked.stored.clone();
-        change(&mut stored.rollout, self.clock.now_ms());
-        self.save(worker, &stored).await?;
-        if stored.rollout.windows != tracked.stored.rollout.windows {
-            tracked.open = None;
-        }
-        tracked.stored = stored;
-        self.look(worker, tracked);
-        tracing::info!(worker = %worker, "a rollout was {wanted}");
-        self.wake.notify_one();
-        Ok(self.status_of(worker, tracked))
     }
 
     async fn existing<'a>(
@@ -494,17 +385,9 @@ fn unknown(worker: &WorkerName) -> Error {
     Error::Catalog(catalog::Error::WorkerUnknown { worker: worker.clone() })
 }
 
-fn wrong_state(worker: &WorkerName, rollout: &Rollout, wanted: &'static str) -> Error {
-    Error::WrongState { worker: worker.clone(), state: rollout.state, wanted }
-}
-
-/// `#3 90 %, #4 10 %`.
-fn shares_of(worker: &WorkerView, deployment: &Deployment) -> String {
-    let share = |(id, share): &(VersionId, Share)| {
-        let number = worker.version(*id).map_or(0, |version| version.number);
-        format!("#{number} {} %", share.percent())
-    };
-    deployment.split.entries().iter().map(share).collect::<Vec<_>>().join(", ")
+fn tag(rollout: &Rollout) -> String {
+    let deployment = rollout.last_deployment().map(|id| id.to_string()).unwrap_or_default();
+    format!("{deployment}-{}-{}", rollout.state.as_str(), rollout.since_ms)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

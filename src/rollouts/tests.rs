@@ -53,6 +53,15 @@ fn now() -> AndDeploy {
     AndDeploy::Now { message: None, code_update: CodeUpdate::Immediate, migration: None }
 }
 
+fn wish(to: VersionId, plan: Plan) -> NewRollout {
+    NewRollout { to, plan, provenance: ada(), force: Force::No, if_match: None, mode: ApplyMode::Commit }
+}
+
+/// Ada asks, whatever the state is.
+fn asked() -> Asked {
+    Asked { by: ada(), if_match: None }
+}
+
 fn ada() -> Provenance {
     Provenance { author: "ada".into(), source: Source::Api }
 }
@@ -93,8 +102,7 @@ impl Node {
     async fn start(&self, steps: &[f64]) -> Result<Status, Error> {
         let guards = vec!["error_rate<10%".parse().unwrap(), "error_rate<2x".parse().unwrap()];
         let plan = Plan::new(steps, Duration::from_secs(60), guards).unwrap();
-        let wish = NewRollout { to: self.new, plan, provenance: ada(), force: Force::No };
-        self.rollouts.start(&self.worker, wish).await
+        self.rollouts.start(&self.worker, wish(self.new, plan)).await
     }
 
     /// Requests to both, a share of which fails.
@@ -203,9 +211,9 @@ async fn one_is_under_way_at_a_time_and_only_to_another_version() {
     node.start(&[10.0, 100.0]).await.unwrap();
     let refused = node.start(&[10.0, 100.0]).await.unwrap_err().to_string();
     assert!(refused.contains("is running at 10 %"), "{refused}");
-    node.rollouts.abort(&node.worker, &ada()).await.unwrap();
+    node.rollouts.abort(&node.worker, &asked()).await.unwrap();
     let plan = Plan::new(&[10.0, 100.0], Duration::from_secs(1), vec!["p99<1s".parse().unwrap()]).unwrap();
-    let wish = |to| NewRollout { to, plan: plan.clone(), provenance: ada(), force: Force::No };
+    let wish = |to| wish(to, plan.clone());
     assert!(matches!(node.rollouts.start(&node.worker, wish(node.old)).await, Err(Error::HasEverything(_))));
     let nobody = VersionId::from_random([9; 16]);
     let refused = node.rollouts.start(&node.worker, wish(nobody)).await.unwrap_err();
@@ -219,24 +227,100 @@ async fn one_is_under_way_at_a_time_and_only_to_another_version() {
 async fn it_is_paused_resumed_and_aborted_by_hand() {
     let node = Node::new().await;
     node.start(&[10.0, 100.0]).await.unwrap();
-    let refused = node.rollouts.resume(&node.worker, &ada()).await.unwrap_err().to_string();
+    let refused = node.rollouts.resume(&node.worker, &asked()).await.unwrap_err().to_string();
     assert!(refused.contains("is running, so it cannot be resumed"), "{refused}");
-    node.rollouts.pause(&node.worker, &ada()).await.unwrap();
+    node.rollouts.pause(&node.worker, &asked()).await.unwrap();
     node.serve(500, 500, 0);
     assert_eq!(node.tick_after(600).await.stay, Some(Stay::Paused));
     assert_eq!(node.active().0, 10.0);
     // What was measured meanwhile is forgotten.
-    let status = node.rollouts.resume(&node.worker, &ada()).await.unwrap();
+    let status = node.rollouts.resume(&node.worker, &asked()).await.unwrap();
     assert_eq!(status.window.unwrap().1.new.requests, 0);
     assert_eq!(node.tick_after(1).await.rollout.state, State::Running);
-    let status = node.rollouts.abort(&node.worker, &ada()).await.unwrap();
+    let status = node.rollouts.abort(&node.worker, &asked()).await.unwrap();
     assert_eq!(
         (status.rollout.state, node.active()),
         (State::Aborted, (0.0, "rollout 10 % -> 0 %: aborted by ada".into()))
     );
-    for refused in [node.rollouts.abort(&node.worker, &ada()).await, node.rollouts.pause(&node.worker, &ada()).await] {
+    for refused in
+        [node.rollouts.abort(&node.worker, &asked()).await, node.rollouts.pause(&node.worker, &asked()).await]
+    {
         assert!(matches!(refused, Err(Error::WrongState { state: State::Aborted, .. })));
     }
+}
+
+#[tokio::test]
+async fn a_person_steps_it_forward_without_waiting_and_the_deployment_says_so() {
+    let node = Node::new().await;
+    node.start(&[10.0, 20.0, 50.0, 100.0]).await.unwrap();
+    let step = || async { node.rollouts.step(&node.worker, &asked()).await };
+    let status = step().await.unwrap();
+    assert_eq!((status.rollout.state, node.active().0), (State::Running, 20.0));
+    let told = "rollout 10 % -> 20 %: stepped forward by ada, before every guard held: error_rate of no request, error_rate of no request";
+    assert_eq!(node.active().1, told);
+    // Its time begins anew, and what is counted.
+    assert!(matches!(node.tick_after(59).await.stay, Some(Stay::Until(_))));
+    node.rollouts.pause(&node.worker, &asked()).await.unwrap();
+    let status = step().await.unwrap();
+    assert_eq!((status.rollout.state, status.stay, node.active().0), (State::Paused, Some(Stay::Paused), 50.0));
+    node.serve(60, 60, 0);
+    let refused = step().await.unwrap_err();
+    assert!(matches!(&refused, Error::Broken { broken, .. } if broken.contains("error_rate 100 % of 60")), "{refused}");
+    assert_eq!(node.active().0, 50.0);
+    // One that runs is rolled back by the same look.
+    node.rollouts.resume(&node.worker, &asked()).await.unwrap();
+    node.serve(60, 60, 0);
+    assert!(matches!(step().await, Err(Error::WrongState { state: State::Failed, .. })));
+    assert_eq!(node.active().0, 0.0);
+
+    node.start(&[10.0, 100.0]).await.unwrap();
+    let status = step().await.unwrap();
+    assert_eq!((status.rollout.state, node.active().0), (State::Done, 100.0));
+    assert!(matches!(step().await, Err(Error::WrongState { state: State::Done, .. })));
+}
+
+#[tokio::test]
+async fn who_saw_another_state_changes_nothing() {
+    let node = Node::new().await;
+    let seen = node.start(&[10.0, 50.0, 100.0]).await.unwrap().tag();
+    let as_seen = |tag: &str| Asked { if_match: Some(tag.to_owned()), ..asked() };
+    // What only goes on is the same state still.
+    node.serve(10, 0, 0);
+    assert_eq!(node.tick_after(5).await.tag(), seen);
+    node.rollouts.pause(&node.worker, &asked()).await.unwrap();
+    for refused in [
+        node.rollouts.step(&node.worker, &as_seen(&seen)).await,
+        node.rollouts.abort(&node.worker, &as_seen(&seen)).await,
+        node.rollouts.pause(&node.worker, &as_seen(&seen)).await,
+    ] {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, Error::MovedOn { state: State::Paused, .. }), "{refused}");
+    }
+    assert_eq!(node.active().0, 10.0);
+    let seen = node.rollouts.status(&node.worker).await.unwrap().tag();
+    let resumed = node.rollouts.resume(&node.worker, &as_seen(&seen)).await.unwrap().tag();
+    let stepped = node.rollouts.step(&node.worker, &as_seen(&resumed)).await.unwrap().tag();
+    assert!(seen != resumed && resumed != stepped, "{seen} {resumed} {stepped}");
+    node.rollouts.abort(&node.worker, &as_seen(&stepped)).await.unwrap();
+
+    // A start names the deployment that it was decided on.
+    let plan = Plan::new(&[10.0, 100.0], Duration::from_secs(1), vec!["p99<1s".parse().unwrap()]).unwrap();
+    let late = NewRollout { if_match: Some(DeploymentId::from_random([9; 16])), ..wish(node.new, plan) };
+    let refused = node.rollouts.start(&node.worker, late).await.unwrap_err();
+    assert!(matches!(refused, Error::Catalog(catalog::Error::NotActive { .. })), "{refused}");
+}
+
+#[tokio::test]
+async fn a_dry_run_of_a_start_is_checked_and_changes_nothing() {
+    let node = Node::new().await;
+    let plan = Plan::new(&[10.0, 100.0], Duration::from_secs(1), vec!["p99<1s".parse().unwrap()]).unwrap();
+    let dry = |to| NewRollout { mode: ApplyMode::DryRun, ..wish(to, plan.clone()) };
+    let status = node.rollouts.start(&node.worker, dry(node.new)).await.unwrap();
+    assert_eq!((status.rollout.share().percent(), status.rollout.next_share()), (10.0, Some(Share::ALL)));
+    assert!(matches!(node.rollouts.start(&node.worker, dry(node.old)).await, Err(Error::HasEverything(_))));
+    assert!(matches!(node.rollouts.status(&node.worker).await, Err(Error::Unknown(_))));
+    assert!(!node.rollouts.tick().await);
+    assert_eq!(node.active().0, 0.0);
 }
 
 #[tokio::test]
@@ -321,8 +405,7 @@ async fn a_deployment_whose_answer_was_lost_is_one_of_the_rollouts_own() {
 async fn in_a_long_step_evidence_is_counted_anew_when_it_is_complete() {
     let node = Node::new().await;
     let plan = Plan::new(&[10.0, 100.0], Duration::from_secs(3600), vec!["error_rate<10%".parse().unwrap()]).unwrap();
-    let wish = NewRollout { to: node.new, plan, provenance: ada(), force: Force::No };
-    node.rollouts.start(&node.worker, wish).await.unwrap();
+    node.rollouts.start(&node.worker, wish(node.new, plan)).await.unwrap();
     node.serve(10_000, 0, 0);
     assert_eq!(node.tick_after(299).await.rollout.windows, 1);
     let status = node.tick_after(1).await;
@@ -336,7 +419,7 @@ async fn in_a_long_step_evidence_is_counted_anew_when_it_is_complete() {
 async fn a_record_reads_back_as_it_was_written() {
     let node = Node::new().await;
     let status = node.start(&[0.001, 33.333, 100.0]).await.unwrap();
-    node.rollouts.pause(&node.worker, &ada()).await.unwrap();
+    node.rollouts.pause(&node.worker, &asked()).await.unwrap();
     let entry = node.store.get(&record::key(&node.worker)).await.unwrap().unwrap();
     let stored = record::decode(&entry).unwrap();
     assert_eq!(stored.rollout.plan, status.rollout.plan);

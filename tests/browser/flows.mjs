@@ -165,12 +165,78 @@ try {
     check(active.includes('100') && active.includes('seen enough'), `the rollback is not shown: ${active}`);
   });
 
+  await step('start a rollout', async () => {
+    await page.click('#active a:has-text("Roll out…")');
+    await page.waitForURL(/\/rollout\/start/);
+    await page.fill('#steps', '30, fifty, 100');
+    await page.click('form.deploy button.primary[value=preview]');
+    check(/no number/.test(await text('#steps-fault')), 'what is wrong with a step is not said at its field');
+    await page.fill('#steps', '30, 50, 80, 100');
+    await page.fill('#every', '2s');
+    await page.fill('#guards', 'error_rate<20%');
+    await page.click('form.deploy button.primary[value=preview]');
+    await page.waitForSelector('#effect');
+    const effect = await text('#effect');
+    check(/30,000 of 100,000 slots/.test(effect), `the effect of the first step is not shown: ${effect}`);
+    check(/sluice rollout start teller/.test(effect), 'the command line is not shown');
+    await page.click('button[value=start]');
+    await page.waitForURL(/\/workers\/teller\/rollout$/);
+    check(/running/.test(await text('#rollout')), 'the rollout does not run');
+  });
+
+  await step('watch it step', async () => {
+    await until(() => /live/.test(document.querySelector('#live')?.textContent ?? ''), 'the page does not get live');
+    const share = () => Number(document.querySelector('.steps .here strong')?.innerText.match(/\d+/)?.[0] ?? 100);
+    for (let tries = 0; tries < 150 && (await page.evaluate(share)) < 50; tries += 1) {
+      await Promise.all(Array.from({ length: 16 }, () => ask('teller')));
+      await page.waitForTimeout(20);
+    }
+    check((await page.evaluate(share)) === 50, 'it does not step forward by itself');
+    check(/stepped|error_rate/.test(await text('#events')), 'its events do not say why');
+  });
+
+  await step('step it forward by hand', async () => {
+    await page.click('#rollout a:has-text("Step forward…")');
+    await page.waitForSelector('#effect');
+    check(/30,000 of 100,000 slots/.test(await text('#effect')), 'the effect of the step is not shown');
+    await page.click('button[value=act]');
+    await page.waitForURL(/\/workers\/teller\/rollout$/);
+    check(/80 %/.test(await text('.steps .here')), 'it did not step forward');
+    check(/stepped forward by/.test(await text('#events')), 'the deployment does not say that a person did it');
+    await page.goto(`${control}/workers/teller`);
+    check(/Rollout running/.test(await text('#rollout-note')), 'the overview does not tell of the rollout');
+    await page.goto(`${control}/workers/teller/deploy`);
+    check(/Any other deployment ends it/.test(await text('main')), 'the deploy page does not warn');
+  });
+
+  await step('abort it', async () => {
+    await page.goto(`${control}/workers/teller/rollout`);
+    await page.click('#rollout a:has-text("Abort…")');
+    await page.waitForSelector('#effect');
+    await page.click('button.danger[value=act]');
+    await page.waitForURL(/\/workers\/teller\/rollout$/);
+    check(/aborted/.test(await text('#rollout h2')), 'it is not aborted');
+    check(/not reached/.test(await text('.steps')), 'the steps that never came are not told');
+  });
+
   await step('an object', async () => {
     check((await ask('counter', '/a')) === 200, 'the object does not answer');
     await page.goto(`${control}/workers/counter/objects`);
     await page.locator('table a[href*="/objects/"]').first().click();
     await page.waitForURL(/\/objects\/[^/]+\/[^/]+$/);
     check(/version/i.test(await text('main')), 'the object does not say which version it runs');
+  });
+
+  await step('the history of an object', async () => {
+    const before = page.url();
+    await page.click('button[value=reset]');
+    await page.waitForURL(/done=/);
+    check((await ask('counter', '/a')) === 200, 'the object does not answer');
+    await page.goto(before);
+    const history = await text('section:has(#history-title)');
+    for (const part of ['Assigned', 'Came to memory', 'Reset', 'somebody asked for it', 'sluice objects history']) {
+      check(history.includes(part), `its history does not say "${part}": ${history}`);
+    }
   });
 
   await step('tail', async () => {

@@ -117,7 +117,11 @@ fn objects_move_with_their_share_and_each_is_reset_exactly_once() {
     assert_eq!(objects(&node)["since_start"]["reassigned"], OBJECTS);
     let metrics = http::request(node.control, "GET", "/metrics", &[("host", &node.control.to_string())], b"").text();
     for line in [
-        format!("sluice_object_resets_total{{worker=\"ledger\",why=\"reassigned\"}} {OBJECTS}\n"),
+        format!(
+            "sluice_object_resets_total{{worker=\"ledger\",version=\"{}\",why=\"reassigned\"}} {OBJECTS}\n",
+            one.id
+        ),
+        format!("sluice_object_starts_total{{worker=\"ledger\",version=\"{}\"}} {OBJECTS}\n", two.id),
         format!("sluice_objects_live {OBJECTS}\n"),
     ] {
         assert!(metrics.contains(&line), "{line} is not in {metrics}");

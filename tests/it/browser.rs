@@ -20,7 +20,7 @@ fn chromium() -> Option<PathBuf> {
 }
 
 #[test]
-fn a_person_signs_in_uploads_splits_watches_rolls_back_and_tails() {
+fn a_person_signs_in_uploads_splits_watches_rolls_out_and_back_and_tails() {
     let (Some(playwright), Some(chromium)) = (playwright(), chromium()) else {
         eprintln!("skipped: there is no Chromium, or no Playwright in target/playwright");
         return;
@@ -48,7 +48,22 @@ fn a_person_signs_in_uploads_splits_watches_rolls_back_and_tails() {
     let steps: Vec<&str> = told.lines().collect();
     assert_eq!(
         steps,
-        ["sign in", "upload", "a new worker", "split", "live shares", "roll back", "an object", "tail", "sign out"],
+        [
+            "sign in",
+            "upload",
+            "a new worker",
+            "split",
+            "live shares",
+            "roll back",
+            "start a rollout",
+            "watch it step",
+            "step it forward by hand",
+            "abort it",
+            "an object",
+            "the history of an object",
+            "tail",
+            "sign out"
+        ],
         "{why}"
     );
 }

@@ -184,6 +184,71 @@ fn it_is_paused_resumed_and_aborted() {
 }
 
 #[test]
+fn a_person_steps_it_forward_by_hand_and_the_deployment_says_so() {
+    let node = Node::start();
+    let [old, new] = stage(&node, &test_guest("trap"));
+    let body =
+        json!({ "version_id": new.id, "steps": [10, 50, 100], "every_seconds": 3600, "guards": ["error_rate<20%"] });
+    node.api("POST", "/scripts/w/rollout", &body);
+    let folder = Folder::new();
+    let ran = node.run(&folder, "rollout step w").done();
+    let told =
+        "rollout 10 % -> 50 %: stepped forward by dev@localhost, before every guard held: error_rate of no request";
+    assert_eq!(ran.out, format!("w: {told}\n"));
+    assert_eq!(live(&node)[1], json!({ "version_id": new.id, "percentage": 50 }));
+    assert_eq!(messages(&node).pop().expect("a message"), told);
+
+    // Not past a guard that is broken: while it is paused nobody rolls back.
+    node.run(&folder, "rollout pause w").done();
+    let traffic = Traffic::to(&node, "/");
+    until("a broken guard", || (rollout(&node)["guards"][0]["state"] == "broken").then_some(()));
+    drop(traffic);
+    let ran = node.run(&folder, "rollout step w").failed();
+    assert!(ran.err.contains("cannot be stepped forward past a broken guard: error_rate<20% is broken"), "{ran:?}");
+    assert_eq!(node.api_error("POST", "/scripts/w/rollout/step", &Value::Null).0, 95044);
+    assert_eq!(live(&node)[1], json!({ "version_id": new.id, "percentage": 50 }));
+    node.run(&folder, "rollout abort w").done();
+    assert_eq!(live(&node), all_to(&old));
+    assert_eq!(node.api_error("POST", "/scripts/w/rollout/step", &Value::Null).0, 95043);
+}
+
+#[test]
+fn who_acts_on_a_state_that_is_over_is_refused() {
+    let node = Node::start();
+    let [old, new] = stage(&node, &example("version-teller"));
+    let body = json!({ "version_id": new.id, "steps": [10, 50, 100], "every_seconds": 3600 });
+    let send = |path: &str, seen: &str, body: &Value| {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        node.api_request("POST", &format!("/scripts/w/{path}"), &[("if-match", seen)], text.as_bytes())
+    };
+    let refused = |reply: &crate::harness::http::Reply| (reply.status, reply.json()["errors"][0]["code"].as_i64());
+    let active = node.deployments("w")[0]["id"].as_str().expect("an id").to_owned();
+    node.split("w", &[(&old, 100.0), (&new, 0.0)]);
+    assert_eq!(refused(&send("rollout", &active, &body)), (412, Some(95009)));
+    let dry = node.api_raw("POST", "/scripts/w/rollout?dry_run=true", &body);
+    assert_eq!(
+        (&dry["result"]["percentage"], &dry["messages"][0]),
+        (&json!(10), &json!("dry run: nothing was started"))
+    );
+    assert_eq!(node.api_error("GET", "/scripts/w/rollout", &Value::Null).0, 95042);
+
+    let started = send("rollout", "", &body);
+    assert_eq!(started.status, 400, "an empty `If-Match` names nothing: {started:?}");
+    let active = node.deployments("w")[0]["id"].as_str().expect("an id").to_owned();
+    let started = send("rollout", &active, &body);
+    let seen = started.header("etag").expect("a tag").to_owned();
+    assert_eq!(send("rollout/pause", &seen, &Value::Null).status, 200);
+    for action in ["step", "resume", "pause", "abort"] {
+        let reply = send(&format!("rollout/{action}"), &seen, &Value::Null);
+        assert_eq!(refused(&reply), (412, Some(95009)), "{action}: {reply:?}");
+    }
+    assert_eq!((&rollout(&node)["state"], &rollout(&node)["percentage"]), (&json!("paused"), &json!(10)));
+    let now = node.api_request("GET", "/scripts/w/rollout", &[], b"").header("etag").expect("a tag").to_owned();
+    assert_eq!(send("rollout/step", &now, &Value::Null).json()["result"]["state"], "paused");
+    assert_eq!(rollout(&node)["percentage"], 50);
+}
+
+#[test]
 fn what_someone_else_deploys_is_not_overwritten() {
     let node = Node::start();
     let [old, new] = stage(&node, &test_guest("trap"));

@@ -9,6 +9,7 @@ An object is named by its name, or by its id of 64 hexadecimal digits. Objects o
 Examples:
   sluice objects list                       all of this project's worker
   sluice objects view alice                 the object that has this name
+  sluice objects history alice              the versions it was given, by whom, and its resets
   sluice objects explain alice              the share of its version at which it would move to another
   sluice objects reset alice --name chat    it starts anew with the next request; what it stored stays
   sluice objects delete alice --class Room  what it stored goes, and its alarm";
@@ -36,6 +37,14 @@ pub enum ObjectsCommand {
     },
     /// Say why an object runs its version, and when it would move to another; also of one that never was
     Explain {
+        #[command(flatten)]
+        of: ObjectArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say which versions an object was given, by which deployments, and what happened to it on this node since the node started
+    History {
         #[command(flatten)]
         of: ObjectArgs,
         /// Print JSON

@@ -8,6 +8,7 @@ Examples:
   sluice rollout start my-worker --to v2 --steps 10,50,100 --every 1m --watch
   sluice rollout start my-worker --to 7 --guard 'error_rate<1%' --guard 'p99<1.2x'
   sluice rollout status my-worker
+  sluice rollout step my-worker                               the next step, without waiting for its time
 
 Guards (quote them, `<` is the shell's):
   error_rate<1%     at most 1 % of the new version's requests are errors (an outcome other than ok, or a status from 500 on)
@@ -30,6 +31,8 @@ pub enum RolloutCommand {
     Pause(RolloutChangeArgs),
     /// Let it go on; its step begins anew
     Resume(RolloutChangeArgs),
+    /// Take the next step now: before its time and though guards lack data, but not past a broken guard
+    Step(RolloutChangeArgs),
     /// Give everything back to the old version
     Abort(RolloutChangeArgs),
 }
@@ -97,6 +100,7 @@ mod tests {
             "sluice rollout status w --watch --json",
             "sluice rollout pause w",
             "sluice rollout resume",
+            "sluice rollout step w --json",
             "sluice rollout abort w --json",
         ] {
             assert_eq!(code(line), 0, "{line}");

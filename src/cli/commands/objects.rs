@@ -5,7 +5,7 @@ use crate::cli::args::{Common, ObjectArgs, ObjectsCommand};
 use crate::cli::client::Api;
 use crate::cli::fault::{Fault, failed, usage};
 use crate::cli::render::{self, Format, ago, ahead, or_dash, percent};
-use crate::control::wire::{Object, ObjectCounts, ObjectNamespace};
+use crate::control::wire::{Object, ObjectAlarm, ObjectCounts, ObjectHistory, ObjectNamespace, ObjectStay};
 use crate::domain::limits::SLOTS;
 use crate::domain::object::ObjectNamespaceId;
 
@@ -28,6 +28,9 @@ pub async fn run(command: ObjectsCommand, common: &Common) -> anyhow::Result<()>
         ObjectsCommand::View { of, json } => view(&Meant::find(&api, &of, common).await?, Format::from(json)).await,
         ObjectsCommand::Explain { of, json } => {
             explain(&Meant::find(&api, &of, common).await?, Format::from(json)).await
+        }
+        ObjectsCommand::History { of, json } => {
+            history(&Meant::find(&api, &of, common).await?, Format::from(json)).await
         }
         ObjectsCommand::Reset { of } => reset(&Meant::find(&api, &of, common).await?).await,
         ObjectsCommand::Delete { of, .. } => delete(&Meant::find(&api, &of, common).await?).await,
@@ -76,6 +79,19 @@ async fn explain(meant: &Meant<'_>, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => render::json(&object),
         Format::Human => tell(reasons(&object)),
+    }
+    Ok(())
+}
+
+async fn history(meant: &Meant<'_>, format: Format) -> anyhow::Result<()> {
+    let mut history = meant.api.object_history(&meant.worker, &meant.class, &meant.id).await?;
+    history.name = history.name.or_else(|| meant.name.clone());
+    if history.created_on.is_none() && history.stays.is_empty() {
+        return Err(meant.never_was().into());
+    }
+    match format {
+        Format::Json => render::json(&history),
+        Format::Human => show(&history),
     }
     Ok(())
 }
@@ -242,6 +258,75 @@ fn reasons(object: &Object) -> Vec<(&'static str, String)> {
         facts.push(("Known:", "no: it has stored nothing; this is the version that it would get".to_owned()));
     }
     facts
+}
+
+fn show(history: &ObjectHistory) {
+    let time = |time: &str, told: String| format!("{time} ({told})");
+    tell(vec![
+        ("Object ID:", history.id.clone()),
+        ("Name:", or_dash(history.name.as_deref())),
+        ("Class:", history.class_name.clone()),
+        ("Created:", history.created_on.as_deref().map_or("-".to_owned(), |at| time(at, ago(at)))),
+        ("Alarm:", history.alarm.as_deref().map_or("-".to_owned(), |at| time(at, ahead(at)))),
+        ("Last alarm:", history.last_alarm.as_ref().map_or("-".to_owned(), rang)),
+    ]);
+    render::line("");
+    let assignments = history.assignments.iter().map(|one| {
+        [
+            one.on.clone(),
+            called(&one.version_id, one.version_number),
+            one.deployment_id.clone(),
+            or_dash(Some(&one.author_email)),
+            or_dash(one.message.as_deref()),
+        ]
+    });
+    render::table(["Assigned", "Version", "Deployment ID", "Author", "Message"], assignments);
+    if history.assignments_cut {
+        render::note("older deployments are not kept here: the last line may have been so before");
+    }
+    render::line("");
+    let stays = history.stays.iter().map(|stay| {
+        [
+            stay.started_on.clone(),
+            called(&stay.version_id, stay.version_number),
+            stay.starts.to_string(),
+            or_dash(stay.ended_on.as_deref()),
+            left(stay),
+        ]
+    });
+    render::table(["In memory", "Version", "Starts", "Left", "Because"], stays);
+    render::note(format_args!(
+        "times in memory are known since {}",
+        time(&history.stays_since, ago(&history.stays_since))
+    ));
+}
+
+fn rang(alarm: &ObjectAlarm) -> String {
+    let what = match alarm.outcome.as_str() {
+        "ok" => "rang".to_owned(),
+        "failed" => "failed".to_owned(),
+        _ => "was lost, and is brought again".to_owned(),
+    };
+    let why = alarm.message.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{what}, {} ({}){why}", alarm.ended_on, ago(&alarm.ended_on))
+}
+
+/// Why a stay ended, in words.
+fn left(stay: &ObjectStay) -> String {
+    match (stay.ended_by.as_deref(), &stay.why) {
+        (None, _) => "it is in memory".to_owned(),
+        (Some("reassigned"), _) => "reset: its version changed".to_owned(),
+        (Some("failed"), Some(why)) => format!("reset: its code failed: {why}"),
+        (Some("storage_failed"), _) => "reset: the node's storage failed".to_owned(),
+        (Some("superseded"), _) => "reset: another instance has written".to_owned(),
+        (Some("deleted"), _) => "reset: what it stored was deleted".to_owned(),
+        (Some("asked"), _) => "reset: somebody asked for it".to_owned(),
+        (Some("alarm_too_long"), _) => "reset: its alarm ran for too long".to_owned(),
+        (Some("stopping"), _) => "the node stopped".to_owned(),
+        (Some("made_room"), _) => "others needed its room".to_owned(),
+        (Some("idle"), _) => "nothing happened in it".to_owned(),
+        (Some(other), _) => other.replace('_', " "),
+    }
 }
 
 fn identity(object: &Object) -> Vec<(&'static str, String)> {

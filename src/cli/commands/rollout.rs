@@ -1,4 +1,4 @@
-//! `rollout start|status|pause|resume|abort`: what the node does is asked for and shown here; nothing is decided.
+//! `rollout start|status|pause|resume|step|abort`: what the node does is asked for and shown here; nothing is decided.
 
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub async fn run(command: RolloutCommand, common: &Common) -> anyhow::Result<()>
         RolloutCommand::Status(args) => status(&args, common).await,
         RolloutCommand::Pause(args) => change("pause", &args, common).await,
         RolloutCommand::Resume(args) => change("resume", &args, common).await,
+        RolloutCommand::Step(args) => change("step", &args, common).await,
         RolloutCommand::Abort(args) => change("abort", &args, common).await,
     }
 }

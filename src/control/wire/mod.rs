@@ -16,7 +16,10 @@ mod triggers;
 pub use deployments::{
     CodeUpdateMode, CodeUpdateStrategy, Deployment, DeploymentFacts, DeploymentRequest, Deployments, Share,
 };
-pub use objects::{Object, ObjectCounts, ObjectMove, ObjectMoves, ObjectPlan, Objects};
+pub use objects::{
+    Object, ObjectAlarm, ObjectAssignment, ObjectCounts, ObjectHistory, ObjectMove, ObjectMoves, ObjectPlan,
+    ObjectStay, Objects,
+};
 pub use rollout::{
     Rollout, RolloutEvent, RolloutGuard, RolloutMeasures, RolloutNext, RolloutRequest, RolloutStep, RolloutVersion,
     RolloutWindow,

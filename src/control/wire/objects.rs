@@ -54,6 +54,81 @@ pub struct ObjectCounts {
     pub failed: u64,
 }
 
+/// `GET …/scripts/:n/objects/:class/:object/history`: what an object was assigned, and what happened to it on this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObjectHistory {
+    pub id: String,
+    pub name: Option<String>,
+    pub class_name: String,
+    /// None if it has never written anything.
+    pub created_on: Option<String>,
+    /// The deployments that gave it another version, newest first. Derived from its slot, so also those of before it was there.
+    pub assignments: Vec<ObjectAssignment>,
+    /// Whether deployments older than those that are kept may have assigned it otherwise.
+    pub assignments_cut: bool,
+    /// Its times in memory, newest first.
+    pub stays: Vec<ObjectStay>,
+    /// What was before is not known: the node was not running, or has forgotten it.
+    pub stays_since: String,
+    /// When its alarm rings.
+    pub alarm: Option<String>,
+    /// How its last alarm ended, if one did since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_alarm: Option<ObjectAlarm>,
+}
+
+/// A deployment that gave an object another version than it had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectAssignment {
+    pub version_id: String,
+    /// Absent if it was deleted since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_number: Option<u64>,
+    pub on: String,
+    pub deployment_id: String,
+    #[serde(default)]
+    pub author_email: String,
+    #[serde(default)]
+    pub source: String,
+    #[serde(default)]
+    pub triggered_by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A time in memory; several, if nothing but rest lay between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectStay {
+    pub version_id: String,
+    /// Absent if it was deleted since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_number: Option<u64>,
+    pub started_on: String,
+    /// How often it came to memory.
+    pub starts: u32,
+    pub last_started_on: String,
+    /// Absent while it is in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_on: Option<String>,
+    /// `reassigned`, `failed`, `storage_failed`, `superseded`, `deleted`, `asked`, `alarm_too_long`, `stopping`, `made_room` or `idle`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    /// What its code failed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// How an alarm ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectAlarm {
+    pub due_on: String,
+    pub ended_on: String,
+    /// `ok`; `failed` by its code; or `lost`: it is brought again.
+    pub outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
 /// What a deployment would do to objects: in the answer to a dry run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ObjectPlan {

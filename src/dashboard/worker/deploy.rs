@@ -16,7 +16,7 @@ use crate::dashboard::layout::{self, Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::wish::{Run, Update, Wish};
-use crate::dashboard::worker::{Named, command, named, plan};
+use crate::dashboard::worker::{Named, command, named, plan, rollout};
 use crate::dashboard::{Dashboard, figures};
 use crate::domain::id::VersionId;
 use crate::domain::limits::DEPLOYMENT_VERSIONS_MAX;
@@ -43,7 +43,7 @@ pub(in crate::dashboard) async fn page(
 ) -> Response {
     let chosen = chosen.version.and_then(|id| id.parse().ok()).filter(|id| worker.version(*id).is_some());
     let wish = chosen.map_or_else(|| Wish::present(&worker), |version| Wish::all_to(&worker, version));
-    respond(&dashboard, &session, &worker, &wish, &html! {})
+    respond(&dashboard, &session, &worker, &wish, &html! {}).await
 }
 
 /// `POST /workers/:name/deploy`: one more version in the form, the effect, or the deployment.
@@ -73,7 +73,7 @@ pub(in crate::dashboard) async fn act(
     };
     // Somebody may have deployed while we asked.
     let worker = named(&dashboard, worker.name.as_str()).unwrap_or(worker);
-    respond(&dashboard, &session, &worker, &wish, &above)
+    respond(&dashboard, &session, &worker, &wish, &above).await
 }
 
 /// Which of the two pages asks.
@@ -194,8 +194,15 @@ fn by_force(session: &Session, worker: &WorkerView, wish: &Wish, kind: Kind) -> 
     }
 }
 
-fn respond(dashboard: &Dashboard, session: &Session, worker: &WorkerView, wish: &Wish, above: &Markup) -> Response {
+async fn respond(
+    dashboard: &Dashboard,
+    session: &Session,
+    worker: &WorkerView,
+    wish: &Wish,
+    above: &Markup,
+) -> Response {
     let body = html! {
+        (rollout::warning(dashboard, worker).await)
         (above)
         section aria-labelledby="shares-title" {
             h2 #shares-title { "Versions and their shares" }

@@ -1,4 +1,4 @@
-//! One Durable Object: which version it runs and why, what it has stored, its alarm; and how to reset or delete it.
+//! One Durable Object: which version it runs and why, what it has stored, its alarm, what happened to it; and how to reset or delete it.
 
 use std::sync::Arc;
 
@@ -14,9 +14,12 @@ use crate::dashboard::guard::Fields;
 use crate::dashboard::layout::{self, Page, Place, WorkerTab};
 use crate::dashboard::legend::Legend;
 use crate::dashboard::session::Session;
-use crate::dashboard::worker::{command, named, plan};
+use crate::dashboard::worker::{command, history, named, plan};
 use crate::dashboard::{Dashboard, figures, parts, refused};
 use crate::domain::limits::SLOTS;
+use crate::domain::object::ObjectNamespaceId;
+use crate::host::object::Address;
+use crate::objects::past::Rang;
 
 /// What else the address says.
 #[derive(Debug, Default, Deserialize)]
@@ -121,10 +124,18 @@ async fn shown(
     let title =
         object.name.as_deref().or(Some(called)).filter(|name| !name.is_empty()).unwrap_or(&id[..id.len().min(8)]);
     let title = format!("{} {}", object.class_name, figures::cut(title, 80));
+    let id = object.namespace_id.parse().ok().and_then(|namespace: ObjectNamespaceId| {
+        let id = namespace.parse_id(&object.id).ok()?;
+        Some((id, dashboard.api.objects.past(&Address { namespace, id, fork: None })))
+    });
+    let now_ms = dashboard.clock.now_ms();
     let body = html! {
         (said)
-        (facts(&worker, &object))
+        (facts(&worker, &object, id.as_ref().and_then(|(_, past)| past.rang.as_ref()), now_ms))
         (why(&worker, &object))
+        @if let Some((id, past)) = &id {
+            (history::section(&worker, *id, past, &as_command(&worker, &object, "history"), now_ms))
+        }
         (actions(session, &worker, &object))
     };
     let place = Place::Below(&worker, WorkerTab::Objects, title.clone());
@@ -140,7 +151,7 @@ fn version(legend: &Legend<'_>, id: Option<&String>) -> Markup {
     }
 }
 
-fn facts(worker: &WorkerView, object: &wire::Object) -> Markup {
+fn facts(worker: &WorkerView, object: &wire::Object, rang: Option<&Rang>, now_ms: u64) -> Markup {
     let legend = Legend::of(worker);
     html! {
         dl.facts {
@@ -156,6 +167,7 @@ fn facts(worker: &WorkerView, object: &wire::Object) -> Markup {
                 }
             }
             dt { "Alarm" } dd { (parts::text_or_none(object.alarm.as_deref())) }
+            dt { "Last alarm" } dd { (history::alarm(rang, now_ms)) }
             dt { "Stored" } dd { (figures::size(object.bytes)) }
             dt { "Created" } dd { @match &object.created_on { Some(at) => { (at) }, None => { span.muted { "it has never written anything" } } } }
             dt { "Instances" } dd { (figures::count(object.epoch)) " that have written" }

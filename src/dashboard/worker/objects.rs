@@ -1,6 +1,5 @@
 //! A worker's Durable Objects: how many each version has, and a list, page by page.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
@@ -17,16 +16,13 @@ use crate::dashboard::session::Session;
 use crate::dashboard::worker::{Named, object};
 use crate::dashboard::{Dashboard, figures, parts, refused};
 use crate::domain::id::VersionId;
-use crate::domain::object::{ClassName, ObjectId};
+use crate::domain::object::ClassName;
 use crate::host::ports::StoreFault;
 use crate::objects::admin::Info;
+use crate::objects::census::Census;
 
 /// Objects on one page.
 const PER_PAGE: usize = 100;
-/// Objects of one class that are counted, and in how many at a time they are read: a page has to come soon, however many there are.
-const COUNTED_MAX: usize = 20_000;
-const COUNTED_AT_ONCE: usize = 1_000;
-
 /// Which part of the list is meant.
 #[derive(Debug, Default, Deserialize)]
 pub(in crate::dashboard) struct Shown {
@@ -43,18 +39,6 @@ pub(in crate::dashboard) struct Sought {
     class: String,
     #[serde(default)]
     name: String,
-}
-
-/// What the objects of a class run.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Census {
-    /// By the version that they are assigned; none without a deployment.
-    by_version: HashMap<Option<VersionId>, u64>,
-    in_memory: u64,
-    bytes: u64,
-    total: u64,
-    /// Whether there are more than were counted.
-    is_cut: bool,
 }
 
 /// `GET /workers/:name/objects[?class=C][&after=ID]`.
@@ -114,7 +98,8 @@ async fn contents(
     let namespace = worker.classes.namespace_of(class);
     let after = namespace.and_then(|namespace| namespace.parse_id(&shown.after).ok());
     let objects = dashboard.api.objects.list(worker, class, after, PER_PAGE).await?;
-    let census = census(dashboard, worker, class).await?;
+    // On the first page alone: it takes longer than a page of the list.
+    let census = if after.is_none() { Some(dashboard.api.objects.census(worker, class).await?) } else { None };
     let legend = Legend::of(worker);
     let next = (objects.len() == PER_PAGE).then(|| objects.last()).flatten();
     let path = WorkerTab::Objects.path(worker);
@@ -122,7 +107,10 @@ async fn contents(
         section aria-labelledby="counts-title" {
             h2 #counts-title { "Objects by version" }
             (classes(worker, class))
-            (counts(&legend, &census))
+            @match &census {
+                Some(census) => { (counts(&legend, census)) },
+                None => { p { a href=(format!("{path}?class={class}")) { "They are counted on the first page" } } },
+            }
         }
         section aria-labelledby="objects-title" {
             h2 #objects-title { "Objects of " (class) }
@@ -135,40 +123,6 @@ async fn contents(
             }
         }
     })
-}
-
-/// Counts the objects of a class, as many as there may be time for.
-async fn census(dashboard: &Dashboard, worker: &WorkerView, class: &ClassName) -> Result<Census, StoreFault> {
-    let mut census = Census::default();
-    let mut after: Option<ObjectId> = None;
-    loop {
-        let some = dashboard.api.objects.list(worker, class, after, COUNTED_AT_ONCE).await?;
-        some.iter().for_each(|info| census.count(info));
-        after = some.last().map(|info| info.id);
-        if some.len() < COUNTED_AT_ONCE {
-            return Ok(census);
-        }
-        if census.total >= COUNTED_MAX as u64 {
-            census.is_cut = true;
-            return Ok(census);
-        }
-    }
-}
-
-impl Census {
-    fn count(&mut self, info: &Info) {
-        *self.by_version.entry(info.assigned).or_default() += 1;
-        self.in_memory += u64::from(info.running.is_some());
-        self.bytes += info.bytes;
-        self.total += 1;
-    }
-
-    /// The newest version first; those without one last.
-    fn ordered(&self, number: impl Fn(VersionId) -> u64) -> Vec<(Option<VersionId>, u64)> {
-        let mut ordered: Vec<_> = self.by_version.iter().map(|(version, count)| (*version, *count)).collect();
-        ordered.sort_by_key(|(version, _)| std::cmp::Reverse(version.map(&number)));
-        ordered
-    }
 }
 
 fn classes(worker: &WorkerView, present: &ClassName) -> Markup {
@@ -186,32 +140,40 @@ fn classes(worker: &WorkerView, present: &ClassName) -> Markup {
 }
 
 fn counts(legend: &Legend<'_>, census: &Census) -> Markup {
-    let worker = legend.worker();
-    let ordered = census.ordered(|id| worker.version(id).map_or(0, |version| version.number));
+    let ordered = ordered(legend.worker(), census);
     let pieces: Vec<_> =
         ordered.iter().map(|(id, count)| (id.map(|id| legend.hue(id)).unwrap_or_default(), *count)).collect();
     let name = |id: Option<VersionId>| id.map_or_else(|| "without a version".to_owned(), |id| legend.name(id));
-    let words: Vec<String> =
-        ordered.iter().map(|(id, count)| format!("{} {}", name(*id), figures::count(*count))).collect();
+    let number = |count: u64| figures::count(census.of_all(count));
+    let words: Vec<String> = ordered.iter().map(|(id, count)| format!("{} {}", name(*id), number(*count))).collect();
+    let about = if census.times.is_some() { "about " } else { "" };
     html! {
-        @if census.total > 0 {
-            (parts::bar(&pieces, &format!("Objects by version: {}", words.join(", "))))
+        @if census.counted > 0 {
+            (parts::bar(&pieces, &format!("Objects by version: {about}{}", words.join(", "))))
             ul.shares {
                 @for (id, count) in &ordered {
                     li {
                         @match id { Some(id) => { (legend.tagged(*id)) }, None => { "without a version" } }
-                        strong.number { (figures::count(*count)) }
-                        span.muted.number { (figures::part_of(*count, census.total).unwrap_or_default()) }
+                        strong.number { (about) (number(*count)) }
+                        span.muted.number { (figures::part_of(*count, census.counted).unwrap_or_default()) }
                     }
                 }
             }
         }
         p.muted {
-            (figures::count(census.total)) @if census.total == 1 { " object" } @else { " objects" }
-            @if census.is_cut { ", and more that are not counted here" }
-            ", " (figures::count(census.in_memory)) " in memory, " (figures::size(census.bytes)) " of keys and values."
+            (about) (number(census.counted)) @if census.counted == 1 { " object" } @else { " objects" }
+            ", " (figures::count(census.in_memory)) " in memory, " (about) (figures::size(census.of_all(census.bytes))) " of keys and values."
+            @if census.times.is_some() { " Told from " (figures::count(census.counted)) " of them: ids are spread evenly." }
         }
     }
+}
+
+/// The newest version first; those without one last.
+fn ordered(worker: &WorkerView, census: &Census) -> Vec<(Option<VersionId>, u64)> {
+    let number = |id: VersionId| worker.version(id).map_or(0, |version| version.number);
+    let mut ordered: Vec<_> = census.by_version.iter().map(|(version, count)| (*version, *count)).collect();
+    ordered.sort_by_key(|(version, _)| std::cmp::Reverse(version.map(number)));
+    ordered
 }
 
 fn finder(worker: &WorkerView, class: &ClassName) -> Markup {

@@ -12,9 +12,10 @@ use crate::dashboard::legend::Legend;
 use crate::dashboard::live::{self, Part};
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::traffic::{self, Live, Row};
-use crate::dashboard::worker::{Named, delete, deploy, deployments, named, rollback, variables, versions};
+use crate::dashboard::worker::{Named, delete, deploy, deployments, named, rollback, rollout, variables, versions};
 use crate::dashboard::{Dashboard, figures, parts, upload};
 use crate::domain::deployment::Deployment;
+use crate::rollouts::Status;
 
 /// Versions and deployments that an overview shows.
 const VERSIONS: usize = 6;
@@ -26,7 +27,7 @@ pub(in crate::dashboard) async fn page(
     session: Session,
     Named(worker): Named,
 ) -> Response {
-    let body = html! { @for part in sections(&dashboard, &worker) { (part) } };
+    let body = html! { @for part in sections(&dashboard, &worker).await { (part) } };
     let live = Some(format!("/live/workers/{}", worker.name));
     let place = Place::Worker(&worker, WorkerTab::Overview);
     Page { title: worker.name.to_string(), place, live, body }.respond(&dashboard, &session)
@@ -40,18 +41,23 @@ pub(in crate::dashboard) async fn live(
 ) -> Response {
     let feed = Arc::clone(&dashboard);
     live::stream(&dashboard, &session, move || {
-        let worker = named(&feed, &name).ok()?;
-        Some(sections(&feed, &worker))
+        let (feed, name) = (Arc::clone(&feed), name.clone());
+        async move {
+            let worker = named(&feed, &name).ok()?;
+            Some(sections(&feed, &worker).await)
+        }
     })
 }
 
 /// All of the page: it changes as a whole when somebody deploys.
-fn sections(dashboard: &Dashboard, worker: &WorkerView) -> Vec<Part> {
+async fn sections(dashboard: &Dashboard, worker: &WorkerView) -> Vec<Part> {
+    let rollout = rollout::under_way(dashboard, worker).await;
     let (live, legend) = (Live::of(dashboard, worker), Legend::of(worker));
     let now_ms = dashboard.clock.now_ms();
     vec![
         addresses(dashboard, worker),
-        active(worker, &legend, &live, now_ms),
+        rollout::note(worker, &legend, rollout.as_ref(), now_ms),
+        active(worker, &legend, &live, rollout.as_ref(), now_ms),
         traffic::section(dashboard, worker, &legend, &live),
         newest_versions(worker, &legend, now_ms),
         newest_deployments(worker, &legend, now_ms),
@@ -73,7 +79,7 @@ fn addresses(dashboard: &Dashboard, worker: &WorkerView) -> Part {
     Part::new("addresses", element)
 }
 
-fn active(worker: &WorkerView, legend: &Legend<'_>, live: &Live, now_ms: u64) -> Part {
+fn active(worker: &WorkerView, legend: &Legend<'_>, live: &Live, rollout: Option<&Status>, now_ms: u64) -> Part {
     let element = html! {
         section #active aria-labelledby="active-title" {
             h2 #active-title { "Active deployment" }
@@ -83,6 +89,7 @@ fn active(worker: &WorkerView, legend: &Legend<'_>, live: &Live, now_ms: u64) ->
             }
             p.buttons {
                 @if worker.latest().is_some() { a.button href=(deploy::path(worker, None)) { "Deploy…" } }
+                @if worker.latest().is_some() { a.button href=(rollout::entrance(worker, rollout)) { "Roll out…" } }
                 @if let Some(path) = rollback::default_path(worker) { a.button href=(path) { "Roll back…" } }
                 a.button href=(upload::path(Some(worker))) { "Upload…" }
                 a.button href=(variables::path(worker)) { "Variables…" }

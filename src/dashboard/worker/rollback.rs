@@ -13,6 +13,7 @@ use crate::dashboard::layout::{Page, Place, WorkerTab};
 use crate::dashboard::session::Session;
 use crate::dashboard::worker::Named;
 use crate::dashboard::worker::deploy::{self, Kind};
+use crate::dashboard::worker::rollout;
 use crate::dashboard::worker::wish::{Run, Wish};
 use crate::dashboard::{Dashboard, parts};
 use crate::domain::deployment::{Deployment, rollback_target};
@@ -66,7 +67,7 @@ pub(in crate::dashboard) async fn page(
             p { a href=(WorkerTab::Versions.path(&worker)) { "Choose a version to deploy" } }
         },
     };
-    respond(&dashboard, &session, &worker, body)
+    respond(&dashboard, &session, &worker, &body).await
 }
 
 /// `POST /workers/:name/rollback`: the effect once more, or the rollback.
@@ -87,7 +88,7 @@ pub(in crate::dashboard) async fn act(
         },
         _ => deploy::preview(&dashboard, &session, &worker, &mut wish, Kind::Rollback).await,
     };
-    respond(&dashboard, &session, &worker, body)
+    respond(&dashboard, &session, &worker, &body).await
 }
 
 fn of<'a>(worker: &'a WorkerView, target: &Target) -> Option<&'a Arc<Deployment>> {
@@ -115,7 +116,8 @@ fn recalled(deployment: &Deployment, now_ms: u64) -> Markup {
     }
 }
 
-fn respond(dashboard: &Dashboard, session: &Session, worker: &WorkerView, body: Markup) -> Response {
+async fn respond(dashboard: &Dashboard, session: &Session, worker: &WorkerView, content: &Markup) -> Response {
+    let body = html! { (rollout::warning(dashboard, worker).await) (content) };
     let place = Place::Below(worker, WorkerTab::Deployments, "Roll back".to_owned());
     Page { title: format!("Roll back {}", worker.name), place, live: None, body }.respond(dashboard, session)
 }
