@@ -283,8 +283,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         tails: Arc::clone(&observer.tails),
         metrics: as_text(&gather),
     });
-    let addresses_file = dir.join("addresses.json");
-    write_addresses(&addresses_file, data, control)?;
+    let addresses_file = write_addresses(dir, data, control)?;
 
     let (stop_data, stop_control) = (CancellationToken::new(), CancellationToken::new());
     let crew = Arc::new(Crew::start().map_err(Error::Threads)?);
@@ -492,9 +491,12 @@ fn override_token(token: &str, dir: &Path) -> Result<String, Error> {
     Ok(made)
 }
 
-fn write_addresses(path: &Path, data: SocketAddr, control: SocketAddr) -> Result<(), Error> {
+/// Writes down in `dir` where the node listens; gives the file.
+fn write_addresses(dir: &Path, data: SocketAddr, control: SocketAddr) -> Result<PathBuf, Error> {
+    let path = dir.join("addresses.json");
     let json = serde_json::json!({ "data": data.to_string(), "control": control.to_string() });
-    write_private(path, &format!("{json}\n")).map_err(|source| Error::Write { path: path.to_owned(), source })
+    write_private(&path, &format!("{json}\n")).map_err(|source| Error::Write { path: path.clone(), source })?;
+    Ok(path)
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
