@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tower_service::Service as _;
 
 use super::*;
-use crate::catalog::{AndDeploy, ApplyMode, Catalog, CreateWorker, Force, NewDeployment, NewVersion};
+use crate::catalog::{AndDeploy, ApplyMode, Catalog, CreateWorker, Expected, Force, NewDeployment, NewVersion};
 use crate::clock::SystemClock;
-use crate::control::{Api, Prover, Repeats, Token};
+use crate::control::{Api, Prover, Repeats, Token, Trials};
 use crate::domain::config::{Config, ConfigDraft, Inheritance};
 use crate::domain::deployment::CodeUpdate;
 use crate::domain::id::{VersionId, WorkerName};
@@ -119,9 +119,10 @@ async fn publish(catalog: &Arc<Catalog>, migration: Option<Migration>) -> Versio
             imports: vec![],
             exports: vec!["wasi:http/incoming-handler@0.2.6".into(), "sluice:worker-p2/durable-object@0.1.0".into()],
         },
-        startup: Startup { time_ms: 1, memory_bytes: 1 },
+        startup: Startup { time_ms: 1, memory_bytes: 1, compilation: None },
         annotations: Annotations { message: None, tag: None, alias: None, triggered_by: Trigger::Upload },
         provenance: provenance(),
+        expected: Expected::default(),
     };
     let deploy = match migration {
         None => AndDeploy::No,
@@ -164,6 +165,7 @@ impl Stage {
             prover: Arc::new(Nothing),
             token: Token::new("t0ken"),
             repeats: Repeats::default(),
+            trials: Trials::default(),
             data_addr: address,
             control_addr: address,
             tails: Tails::new(Arc::clone(&clock)),
