@@ -1,10 +1,11 @@
 //! From the store to a [`View`]: all of it at start, and after each change only what is new. Versions and deployments are
 //! never rewritten, so whoever knows a worker up to some number only has to read what comes after.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::pages::{PAGE, Pages};
+use super::record::version::Facts;
 use super::record::{self, Head, unreadable};
 use super::seal::Sealer;
 use super::view::DisabledRoutes;
@@ -12,14 +13,12 @@ use super::worker::{DEPLOYMENTS_KEPT, WorkerView};
 use super::{Error, View};
 use crate::domain::deployment::Deployment;
 use crate::domain::id::WorkerName;
-use crate::domain::module::{ModuleDigest, ModuleFacts};
 use crate::domain::object::ObjectNamespaceId;
-use crate::domain::version::Version;
 use crate::store::{self, Entry, Order, Range, Snapshot};
 
 /// The view of `snapshot`. What `known` has already, and what has not changed since, is taken over.
 pub(super) async fn view(snapshot: &dyn Snapshot, sealer: &Sealer, known: &View) -> Result<View, Error> {
-    let mut shared = Shared::default();
+    let mut facts = Facts::default();
     let mut workers = Vec::new();
     let mut reads = if known.workers().len() == 0 { Reads::of_all(snapshot) } else { Reads::of_some(snapshot) };
     for entry in scan(snapshot, record::heads()).await? {
@@ -27,7 +26,7 @@ pub(super) async fn view(snapshot: &dyn Snapshot, sealer: &Sealer, known: &View)
         let known = known.worker(&name);
         match known.filter(|known| known.revision == entry.revision) {
             Some(known) => workers.push(Arc::clone(known)),
-            None => workers.push(worker_of(&mut reads, sealer, name, &entry, known, &mut shared).await?),
+            None => workers.push(worker_of(&mut reads, sealer, name, &entry, known, &mut facts).await?),
         }
     }
     Ok(View::new(workers, disabled_routes(snapshot).await?, doomed(snapshot).await?))
@@ -42,8 +41,8 @@ pub(super) async fn worker(
 ) -> Result<Option<Arc<WorkerView>>, Error> {
     let key = record::head_key(name);
     let Some(entry) = snapshot.get(&key).await.map_err(reading)? else { return Ok(None) };
-    let mut shared = Shared::default();
-    worker_of(&mut Reads::of_some(snapshot), sealer, name.clone(), &entry, known, &mut shared).await.map(Some)
+    let mut facts = Facts::default();
+    worker_of(&mut Reads::of_some(snapshot), sealer, name.clone(), &entry, known, &mut facts).await.map(Some)
 }
 
 async fn worker_of(
@@ -52,7 +51,7 @@ async fn worker_of(
     name: WorkerName,
     entry: &Entry,
     known: Option<&Arc<WorkerView>>,
-    shared: &mut Shared,
+    facts: &mut Facts,
 ) -> Result<Arc<WorkerView>, Error> {
     let head = Head::decode(&entry.value, &name, sealer).map_err(unreadable(entry))?;
     // Another worker of this name, or one that lost something, is read from the beginning.
@@ -61,12 +60,14 @@ async fn worker_of(
 
     let mut versions = known.map(|known| known.versions().to_vec()).unwrap_or_default();
     for version in &versions {
-        shared.facts.entry(version.module.digest).or_insert_with(|| Arc::clone(&version.module));
+        facts.note(&version.module);
     }
     let range = record::versions(&name).after(&record::version_key(&name, counters.versions));
     for entry in reads.versions(range).await? {
-        let version = record::version::decode(&entry.value, &name, sealer).map_err(unreadable(&entry))?;
-        let version = shared.version(version, versions.last());
+        let mut version = record::version::decode(&entry.value, &name, sealer, facts).map_err(unreadable(&entry))?;
+        // Versions that follow one another often differ in their code alone.
+        let before = versions.last().filter(|before| before.config == version.config);
+        version.config = before.map_or(version.config, |before| Arc::clone(&before.config));
         versions.push(Arc::new(version));
     }
 
@@ -168,28 +169,5 @@ impl<'a> Reads<'a> {
             None => {}
         }
         self.snapshot.scan(range, Order::Descending, DEPLOYMENTS_KEPT).await.map_err(reading)
-    }
-}
-
-/// What versions share in memory: a module's facts among all versions that have its bytes, a configuration among versions that
-/// follow one another. So one more version of a worker costs hundreds of bytes, not kilobytes.
-#[derive(Default)]
-struct Shared {
-    facts: HashMap<ModuleDigest, Arc<ModuleFacts>>,
-}
-
-impl Shared {
-    fn version(&mut self, mut version: Version, before: Option<&Arc<Version>>) -> Version {
-        let facts = self.facts.entry(version.module.digest).or_insert_with(|| Arc::clone(&version.module));
-        // Another Sluice may have measured the same bytes in another way.
-        if *facts == version.module {
-            version.module = Arc::clone(facts);
-        }
-        if let Some(before) = before
-            && before.config == version.config
-        {
-            version.config = Arc::clone(&before.config);
-        }
-        version
     }
 }

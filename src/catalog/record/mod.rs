@@ -16,7 +16,6 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::seal::Unopened;
@@ -178,7 +177,7 @@ fn to_json<T: Serialize>(record: &T) -> Vec<u8> {
     serde_json::to_vec(&Framed { format: FORMAT, record }).expect("records are plain data")
 }
 
-fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Damaged> {
+fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Damaged> {
     let json = |source| Damaged::Json { source };
     // The format first: of a newer one nothing else may be taken for granted. What is written today is known by how it begins; a
     // start reads all records, and need not read them twice.

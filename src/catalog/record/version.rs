@@ -1,91 +1,111 @@
 //! The stored shape of a [`Version`]. Secrets are sealed, everything else is readable.
+//!
+//! A start reads all of them, so reading one copies only what is kept: texts are borrowed from the record, and what a module is made
+//! of is not made again for each version that has it.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Damaged, from_json, parse, to_json};
+use crate::catalog::Error;
 use crate::catalog::seal::Sealer;
-use crate::catalog::{Error, seal};
 use crate::domain::config::{Binding, BindingValue, Config, Isolation, RequestLimits};
 use crate::domain::id::{BindingName, WorkerName};
-use crate::domain::module::{CodeOrigin, Compilation, GuestKind, ModuleFacts, Startup};
+use crate::domain::module::{CodeOrigin, Compilation, GuestKind, ModuleDigest, ModuleFacts, Startup};
 use crate::domain::version::{Annotations, Provenance, Source, Trigger, Version};
 
 #[derive(Serialize, Deserialize)]
-struct VersionRecord {
-    id: String,
+struct VersionRecord<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     number: u64,
     created_ms: u64,
-    author: String,
-    source: String,
-    triggered_by: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    tag: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    alias: Option<String>,
-    config: ConfigRecord,
-    module: ModuleRecord,
+    #[serde(borrow)]
+    author: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    triggered_by: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    message: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    tag: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    alias: Option<Text<'a>>,
+    #[serde(borrow)]
+    config: ConfigRecord<'a>,
+    #[serde(borrow)]
+    module: ModuleRecord<'a>,
     startup_time_ms: u64,
     startup_memory_bytes: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    compilation: Option<CompilationRecord>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    compilation: Option<CompilationRecord<'a>>,
 }
 
+/// A text in a list or an option, where serde would copy a bare `Cow`.
 #[derive(Serialize, Deserialize)]
-struct CompilationRecord {
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Serialize, Deserialize)]
+struct CompilationRecord<'a> {
     time_ms: u64,
-    code: String,
+    #[serde(borrow)]
+    code: Cow<'a, str>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct ConfigRecord {
-    bindings: Vec<BindingRecord>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    compatibility_date: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    compatibility_flags: Vec<String>,
+struct ConfigRecord<'a> {
+    #[serde(borrow)]
+    bindings: Vec<BindingRecord<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    compatibility_date: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    compatibility_flags: Vec<Text<'a>>,
     cpu_ms: u64,
     subrequests: u32,
     isolation: IsolationRecord,
 }
 
+/// A binding: its kind says which of the others there are. As one structure, since serde reads a tagged enumeration twice.
 #[derive(Serialize, Deserialize)]
-struct BindingRecord {
-    name: String,
-    #[serde(flatten)]
-    value: ValueRecord,
+struct BindingRecord<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(rename = "type")]
+    kind: KindRecord,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    text: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    json: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    sealed: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    service: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    namespace_id: Option<Text<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    class_name: Option<Text<'a>>,
+    /// Absent: the worker's own class.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    script_name: Option<Text<'a>>,
 }
 
 /// The words are those of an upload's metadata.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ValueRecord {
-    PlainText {
-        text: String,
-    },
-    Json {
-        json: String,
-    },
-    SecretText {
-        sealed: String,
-    },
+#[derive(Serialize, Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum KindRecord {
+    PlainText,
+    Json,
+    SecretText,
     VersionMetadata,
-    Service {
-        service: String,
-    },
-    KvNamespace {
-        namespace_id: String,
-    },
-    DurableObjectNamespace {
-        class_name: String,
-        /// Absent: the worker's own class.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        script_name: Option<String>,
-    },
+    Service,
+    KvNamespace,
+    DurableObjectNamespace,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,15 +117,18 @@ enum IsolationRecord {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ModuleRecord {
-    sha256: String,
+struct ModuleRecord<'a> {
+    #[serde(borrow)]
+    sha256: Cow<'a, str>,
     size_bytes: u64,
     wasi: WasiRecord,
-    imports: Vec<String>,
-    exports: Vec<String>,
+    #[serde(borrow)]
+    imports: Vec<Text<'a>>,
+    #[serde(borrow)]
+    exports: Vec<Text<'a>>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, Clone, Copy)]
 enum WasiRecord {
     #[serde(rename = "0.2")]
     P2,
@@ -113,62 +136,64 @@ enum WasiRecord {
     P3,
 }
 
+/// What is known of modules: shared by all versions that have their bytes, so that one more version costs hundreds of bytes, not
+/// kilobytes.
+#[derive(Default)]
+pub(in crate::catalog) struct Facts(HashMap<ModuleDigest, Arc<ModuleFacts>>);
+
 pub(in crate::catalog) fn encode(version: &Version, worker: &WorkerName, sealer: &Sealer) -> Result<Vec<u8>, Error> {
     let annotations = &version.annotations;
     Ok(to_json(&VersionRecord {
-        id: version.id.to_string(),
+        id: version.id.to_string().into(),
         number: version.number,
         created_ms: version.created_ms,
-        author: version.provenance.author.clone(),
-        source: version.provenance.source.as_str().to_owned(),
-        triggered_by: annotations.triggered_by.as_str().to_owned(),
-        message: annotations.message.clone(),
-        tag: annotations.tag.clone(),
-        alias: annotations.alias.as_ref().map(ToString::to_string),
+        author: version.provenance.author.as_str().into(),
+        source: version.provenance.source.as_str().into(),
+        triggered_by: annotations.triggered_by.as_str().into(),
+        message: annotations.message.as_deref().map(Text::from),
+        tag: annotations.tag.as_deref().map(Text::from),
+        alias: annotations.alias.as_ref().map(Text::of),
         config: config_record(&version.config, worker, sealer)?,
         module: ModuleRecord {
-            sha256: version.module.digest.to_string(),
+            sha256: version.module.digest.to_string().into(),
             size_bytes: version.module.size_bytes,
             wasi: match version.module.kind {
                 GuestKind::Wasi02 => WasiRecord::P2,
                 GuestKind::Wasi03 => WasiRecord::P3,
             },
-            imports: version.module.imports.clone(),
-            exports: version.module.exports.clone(),
+            imports: texts(&version.module.imports),
+            exports: texts(&version.module.exports),
         },
         startup_time_ms: version.startup.time_ms,
         startup_memory_bytes: version.startup.memory_bytes,
         compilation: version.startup.compilation.map(|compilation| CompilationRecord {
             time_ms: compilation.time_ms,
-            code: compilation.code.as_str().to_owned(),
+            code: compilation.code.as_str().into(),
         }),
     }))
 }
 
-pub(in crate::catalog) fn decode(bytes: &[u8], worker: &WorkerName, sealer: &Sealer) -> Result<Version, Damaged> {
-    let record: VersionRecord = from_json(bytes)?;
+/// The version in a record; its module is the one in `facts`, if that is the same.
+pub(in crate::catalog) fn decode(
+    bytes: &[u8],
+    worker: &WorkerName,
+    sealer: &Sealer,
+    facts: &mut Facts,
+) -> Result<Version, Damaged> {
+    let record: VersionRecord<'_> = from_json(bytes)?;
     Ok(Version {
         id: parse("id", &record.id)?,
         number: record.number,
         created_ms: record.created_ms,
-        provenance: Provenance { author: record.author, source: Source::from_name(&record.source) },
+        provenance: Provenance { author: record.author.into_owned(), source: Source::from_name(&record.source) },
         annotations: Annotations {
-            message: record.message,
-            tag: record.tag,
-            alias: record.alias.map(|alias| parse("alias", &alias)).transpose()?,
+            message: record.message.map(Text::into_owned),
+            tag: record.tag.map(Text::into_owned),
+            alias: record.alias.map(|alias| parse("alias", &alias.0)).transpose()?,
             triggered_by: trigger(&record.triggered_by),
         },
         config: Arc::new(config(record.config, worker, sealer)?),
-        module: Arc::new(ModuleFacts {
-            digest: parse("sha256", &record.module.sha256)?,
-            size_bytes: record.module.size_bytes,
-            kind: match record.module.wasi {
-                WasiRecord::P2 => GuestKind::Wasi02,
-                WasiRecord::P3 => GuestKind::Wasi03,
-            },
-            imports: record.module.imports,
-            exports: record.module.exports,
-        }),
+        module: facts.of(&record.module)?,
         startup: Startup {
             time_ms: record.startup_time_ms,
             memory_bytes: record.startup_memory_bytes,
@@ -180,33 +205,102 @@ pub(in crate::catalog) fn decode(bytes: &[u8], worker: &WorkerName, sealer: &Sea
     })
 }
 
+// === impl Facts ===
+
+impl Facts {
+    /// Makes known what a version has.
+    pub(in crate::catalog) fn note(&mut self, module: &Arc<ModuleFacts>) {
+        self.0.entry(module.digest).or_insert_with(|| Arc::clone(module));
+    }
+
+    fn of(&mut self, record: &ModuleRecord<'_>) -> Result<Arc<ModuleFacts>, Damaged> {
+        let digest = parse("sha256", &record.sha256)?;
+        let known = self.0.get(&digest);
+        // Another Sluice may have measured the same bytes in another way.
+        if let Some(known) = known.filter(|known| record.says(known)) {
+            return Ok(Arc::clone(known));
+        }
+        let owned = |texts: &[Text<'_>]| texts.iter().map(|text| text.0.clone().into_owned()).collect();
+        let module = Arc::new(ModuleFacts {
+            digest,
+            size_bytes: record.size_bytes,
+            kind: record.wasi.kind(),
+            imports: owned(&record.imports),
+            exports: owned(&record.exports),
+        });
+        self.note(&module);
+        Ok(module)
+    }
+}
+
+// === impl records ===
+
+impl WasiRecord {
+    fn kind(self) -> GuestKind {
+        match self {
+            Self::P2 => GuestKind::Wasi02,
+            Self::P3 => GuestKind::Wasi03,
+        }
+    }
+}
+
+impl ModuleRecord<'_> {
+    /// Whether a module of the same digest is the same in all else.
+    fn says(&self, known: &ModuleFacts) -> bool {
+        let same = |texts: &[Text<'_>], known: &[String]| texts.iter().map(|text| &*text.0).eq(known);
+        self.size_bytes == known.size_bytes
+            && self.wasi.kind() == known.kind
+            && same(&self.imports, &known.imports)
+            && same(&self.exports, &known.exports)
+    }
+}
+
+impl<'a> BindingRecord<'a> {
+    fn new(name: &'a BindingName, kind: KindRecord) -> Self {
+        Self {
+            name: name.as_str().into(),
+            kind,
+            text: None,
+            json: None,
+            sealed: None,
+            service: None,
+            namespace_id: None,
+            class_name: None,
+            script_name: None,
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl Text<'_> {
+    fn of(value: &impl ToString) -> Self {
+        Self(value.to_string().into())
+    }
+
+    fn into_owned(self) -> String {
+        self.0.into_owned()
+    }
+}
+
+fn texts(of: &[String]) -> Vec<Text<'_>> {
+    of.iter().map(|text| Text::from(text.as_str())).collect()
+}
+
 /// What made it. It is shown and decides nothing, so an unknown word is no reason to refuse the record.
 pub(super) fn trigger(word: &str) -> Trigger {
     Trigger::from_name(word).unwrap_or(Trigger::Upload)
 }
 
-fn config_record(config: &Config, worker: &WorkerName, sealer: &Sealer) -> Result<ConfigRecord, Error> {
-    let record = |binding: &Binding| {
-        let value = match &binding.value {
-            BindingValue::Text(text) => ValueRecord::PlainText { text: text.clone() },
-            BindingValue::Json(json) => ValueRecord::Json { json: json.clone() },
-            BindingValue::Secret(secret) => {
-                ValueRecord::SecretText { sealed: sealer.seal(worker, &binding.name, secret)? }
-            }
-            BindingValue::VersionMetadata => ValueRecord::VersionMetadata,
-            BindingValue::Service { worker } => ValueRecord::Service { service: worker.to_string() },
-            BindingValue::KvNamespace { namespace } => ValueRecord::KvNamespace { namespace_id: namespace.to_string() },
-            BindingValue::DurableObject { class, worker } => ValueRecord::DurableObjectNamespace {
-                class_name: class.to_string(),
-                script_name: worker.as_ref().map(ToString::to_string),
-            },
-        };
-        Ok(BindingRecord { name: binding.name.to_string(), value })
-    };
+fn config_record<'a>(config: &'a Config, worker: &WorkerName, sealer: &Sealer) -> Result<ConfigRecord<'a>, Error> {
     Ok(ConfigRecord {
-        bindings: config.bindings.iter().map(record).collect::<Result<_, Error>>()?,
-        compatibility_date: config.compatibility_date.clone(),
-        compatibility_flags: config.compatibility_flags.clone(),
+        bindings: config.bindings.iter().map(|it| binding_record(it, worker, sealer)).collect::<Result<_, Error>>()?,
+        compatibility_date: config.compatibility_date.as_deref().map(Text::from),
+        compatibility_flags: texts(&config.compatibility_flags),
         cpu_ms: u64::try_from(config.limits.cpu.as_millis()).unwrap_or(u64::MAX),
         subrequests: config.limits.subrequests,
         isolation: match config.isolation {
@@ -217,33 +311,36 @@ fn config_record(config: &Config, worker: &WorkerName, sealer: &Sealer) -> Resul
     })
 }
 
-fn config(record: ConfigRecord, worker: &WorkerName, sealer: &Sealer) -> Result<Config, Damaged> {
-    let unseal =
-        |name: &BindingName, sealed: &str| -> Result<_, seal::Unopened> { sealer.unseal(worker, name, sealed) };
-    let binding = |record: BindingRecord| {
-        let name: BindingName = parse("bindings", &record.name)?;
-        let value = match record.value {
-            ValueRecord::PlainText { text } => BindingValue::Text(text),
-            ValueRecord::Json { json } => BindingValue::Json(json),
-            ValueRecord::SecretText { sealed } => {
-                BindingValue::Secret(unseal(&name, &sealed).map_err(Damaged::Secret)?)
-            }
-            ValueRecord::VersionMetadata => BindingValue::VersionMetadata,
-            ValueRecord::Service { service } => BindingValue::Service { worker: parse("service", &service)? },
-            ValueRecord::KvNamespace { namespace_id } => {
-                BindingValue::KvNamespace { namespace: parse("namespace_id", &namespace_id)? }
-            }
-            ValueRecord::DurableObjectNamespace { class_name, script_name } => BindingValue::DurableObject {
-                class: parse("class_name", &class_name)?,
-                worker: script_name.map(|script| parse("script_name", &script)).transpose()?,
-            },
-        };
-        Ok(Binding { name, value })
-    };
+fn binding_record<'a>(binding: &'a Binding, worker: &WorkerName, sealer: &Sealer) -> Result<BindingRecord<'a>, Error> {
+    let of = |kind| BindingRecord::new(&binding.name, kind);
+    Ok(match &binding.value {
+        BindingValue::Text(text) => BindingRecord { text: Some(text.as_str().into()), ..of(KindRecord::PlainText) },
+        BindingValue::Json(json) => BindingRecord { json: Some(json.as_str().into()), ..of(KindRecord::Json) },
+        BindingValue::Secret(secret) => {
+            let sealed = Text(sealer.seal(worker, &binding.name, secret)?.into());
+            BindingRecord { sealed: Some(sealed), ..of(KindRecord::SecretText) }
+        }
+        BindingValue::VersionMetadata => of(KindRecord::VersionMetadata),
+        BindingValue::Service { worker } => {
+            BindingRecord { service: Some(Text::of(worker)), ..of(KindRecord::Service) }
+        }
+        BindingValue::KvNamespace { namespace } => {
+            BindingRecord { namespace_id: Some(Text::of(namespace)), ..of(KindRecord::KvNamespace) }
+        }
+        BindingValue::DurableObject { class, worker } => BindingRecord {
+            class_name: Some(Text::of(class)),
+            script_name: worker.as_ref().map(Text::of),
+            ..of(KindRecord::DurableObjectNamespace)
+        },
+    })
+}
+
+fn config(record: ConfigRecord<'_>, worker: &WorkerName, sealer: &Sealer) -> Result<Config, Damaged> {
+    let bindings = record.bindings.into_iter().map(|record| binding(record, worker, sealer));
     Ok(Config {
-        bindings: record.bindings.into_iter().map(binding).collect::<Result<_, Damaged>>()?,
-        compatibility_date: record.compatibility_date,
-        compatibility_flags: record.compatibility_flags,
+        bindings: bindings.collect::<Result<_, Damaged>>()?,
+        compatibility_date: record.compatibility_date.map(Text::into_owned),
+        compatibility_flags: record.compatibility_flags.into_iter().map(Text::into_owned).collect(),
         limits: RequestLimits { cpu: Duration::from_millis(record.cpu_ms), subrequests: record.subrequests },
         isolation: match record.isolation {
             IsolationRecord::ByGuest => Isolation::ByGuest,
@@ -251,6 +348,34 @@ fn config(record: ConfigRecord, worker: &WorkerName, sealer: &Sealer) -> Result<
             IsolationRecord::Reuse => Isolation::Reuse,
         },
     })
+}
+
+fn binding(record: BindingRecord<'_>, worker: &WorkerName, sealer: &Sealer) -> Result<Binding, Damaged> {
+    let name: BindingName = parse("bindings", &record.name)?;
+    let value = match record.kind {
+        KindRecord::PlainText => BindingValue::Text(has("text", record.text)?.into_owned()),
+        KindRecord::Json => BindingValue::Json(has("json", record.json)?.into_owned()),
+        KindRecord::SecretText => {
+            let sealed = has("sealed", record.sealed)?;
+            BindingValue::Secret(sealer.unseal(worker, &name, &sealed.0).map_err(Damaged::Secret)?)
+        }
+        KindRecord::VersionMetadata => BindingValue::VersionMetadata,
+        KindRecord::Service => BindingValue::Service { worker: parse("service", &has("service", record.service)?.0)? },
+        KindRecord::KvNamespace => {
+            let id = has("namespace_id", record.namespace_id)?;
+            BindingValue::KvNamespace { namespace: parse("namespace_id", &id.0)? }
+        }
+        KindRecord::DurableObjectNamespace => BindingValue::DurableObject {
+            class: parse("class_name", &has("class_name", record.class_name)?.0)?,
+            worker: record.script_name.map(|script| parse("script_name", &script.0)).transpose()?,
+        },
+    };
+    Ok(Binding { name, value })
+}
+
+/// What a binding of its kind cannot be without.
+fn has<T>(field: &'static str, value: Option<T>) -> Result<T, Damaged> {
+    value.ok_or_else(|| Damaged::Json { source: serde::de::Error::missing_field(field) })
 }
 
 #[cfg(test)]
@@ -318,13 +443,16 @@ mod tests {
         let worker: WorkerName = "w".parse().unwrap();
         let bytes = encode(&full(), &worker, &sealer).unwrap();
         assert!(!String::from_utf8_lossy(&bytes).contains("hunter2"));
-        let (back, full) = (decode(&bytes, &worker, &sealer).unwrap(), full());
+        let (back, full) = (decode(&bytes, &worker, &sealer, &mut Facts::default()).unwrap(), full());
         assert_eq!((back.id, back.number, back.created_ms), (full.id, full.number, full.created_ms));
         assert_eq!((&back.provenance, &back.annotations), (&full.provenance, &full.annotations));
         assert_eq!((&back.config, &back.module, back.startup), (&full.config, &full.module, full.startup));
 
         let newer = String::from_utf8(bytes).unwrap().replacen("\"format\":1", "\"format\":9", 1);
-        assert!(matches!(decode(newer.as_bytes(), &worker, &sealer), Err(Damaged::NewerFormat { found: 9 })));
+        assert!(matches!(
+            decode(newer.as_bytes(), &worker, &sealer, &mut Facts::default()),
+            Err(Damaged::NewerFormat { found: 9 })
+        ));
     }
 
     #[test]
@@ -335,7 +463,7 @@ mod tests {
             "triggered_by":"upload","config":{"bindings":[{"name":"T","type":"plain_text","text":"t"},{"name":"M","type":"version_metadata"}],
             "cpu_ms":30000,"subrequests":1000,"isolation":"by_guest"},"module":{"sha256":"0909090909090909090909090909090909090909090909090909090909090909",
             "size_bytes":1,"wasi":"0.2","imports":[],"exports":[]},"startup_time_ms":1,"startup_memory_bytes":2}"#;
-        let version = decode(record, &"w".parse().unwrap(), &sealer).unwrap();
+        let version = decode(record, &"w".parse().unwrap(), &sealer, &mut Facts::default()).unwrap();
         assert_eq!((version.number, version.config.bindings.len()), (1, 2));
         assert_eq!(version.module.kind, GuestKind::Wasi02);
         assert_eq!(version.startup, Startup { time_ms: 1, memory_bytes: 2, compilation: None });
@@ -344,7 +472,42 @@ mod tests {
         let newer = String::from_utf8(record.to_vec()).unwrap();
         let newer =
             newer.replacen("\"format\":1", "\"format\":1,\"compilation\":{\"time_ms\":5,\"code\":\"dreamt\"}", 1);
-        let version = decode(newer.as_bytes(), &"w".parse().unwrap(), &sealer).unwrap();
+        let version = decode(newer.as_bytes(), &"w".parse().unwrap(), &sealer, &mut Facts::default()).unwrap();
         assert_eq!(version.startup.compilation, None);
+    }
+
+    #[test]
+    fn versions_with_the_same_module_share_what_is_known_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let sealer = Sealer::open(dir.path(), IfMissing::Make).unwrap();
+        let worker: WorkerName = "w".parse().unwrap();
+        let mut facts = Facts::default();
+        let mut read = |version: &Version| {
+            decode(&encode(version, &worker, &sealer).unwrap(), &worker, &sealer, &mut facts).unwrap().module
+        };
+        let first = read(&full());
+        assert!(Arc::ptr_eq(&first, &read(&full())));
+        // Measured by another Sluice, which knew of fewer imports.
+        let mut other = full();
+        other.module = Arc::new(ModuleFacts { imports: vec![], ..(*other.module).clone() });
+        assert_eq!(read(&other).imports, Vec::<String>::new());
+        assert!(Arc::ptr_eq(&first, &read(&full())));
+    }
+
+    #[test]
+    fn a_binding_without_what_its_kind_needs_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let sealer = Sealer::open(dir.path(), IfMissing::Make).unwrap();
+        let worker: WorkerName = "w".parse().unwrap();
+        let bytes = String::from_utf8(encode(&full(), &worker, &sealer).unwrap()).unwrap();
+        for (member, field) in [("\"text\":\"t\\n\"", "text"), ("\"service\":\"other\"", "service")] {
+            let without = bytes.replacen(&format!(",{member}"), "", 1);
+            assert_ne!(without, bytes);
+            let Err(damaged) = decode(without.as_bytes(), &worker, &sealer, &mut Facts::default()) else {
+                panic!("read without its `{field}`")
+            };
+            let Damaged::Json { source } = damaged else { panic!("{damaged}") };
+            assert_eq!(source.to_string(), format!("missing field `{field}`"));
+        }
     }
 }
