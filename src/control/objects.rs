@@ -192,6 +192,7 @@ pub(super) fn plan(plan: Plan) -> wire::ObjectPlan {
         live_moving: plan.live_moving,
         moves: moves.collect(),
         sample: sample.collect(),
+        is_estimate: plan.is_estimate,
     }
 }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::catalog::{AndDeploy, ApplyMode, Catalog, CreateWorker, Expected, Force, NewDeployment, NewVersion};
 use crate::clock::SystemClock;
 use crate::control::{Api, Prover, Repeats, Token, Trials};
+use crate::domain::allotment::Allotment;
 use crate::domain::config::{Config, ConfigDraft, Inheritance};
 use crate::domain::deployment::CodeUpdate;
 use crate::domain::id::{VersionId, WorkerName};
@@ -22,6 +23,7 @@ use crate::domain::limits::OBJECTS_COUNTED_MAX;
 use crate::domain::migration::{Migration, Step};
 use crate::domain::module::{GuestKind, ModuleDigest, ModuleFacts, Startup};
 use crate::domain::object::ObjectNamespaceId;
+use crate::domain::split::Split;
 use crate::domain::version::{Annotations, Provenance, Source, Trigger};
 use crate::engine::compile::{Refusal, RefusalKind};
 use crate::engine::prove::Proven;
@@ -93,6 +95,7 @@ impl Prover for Nothing {
 /// A dashboard with a worker `w` that has objects of class `C`.
 struct Stage {
     router: Router,
+    api: Arc<Api>,
     store: Arc<Counting>,
     cookie: String,
     namespace: ObjectNamespaceId,
@@ -172,9 +175,10 @@ impl Stage {
             metrics: Arc::new(String::new),
         };
         let stop = CancellationToken::new();
-        let dashboard = Dashboard::new(Arc::new(api), observer, clock, "t0ken".to_owned(), stop);
+        let api = Arc::new(api);
+        let dashboard = Dashboard::new(Arc::clone(&api), observer, clock, "t0ken".to_owned(), stop);
         let cookie = format!("{}={}", guard::COOKIE, dashboard.sessions.open().unwrap());
-        let stage = Self { router: router(&dashboard), store, cookie, namespace, dir };
+        let stage = Self { router: router(&dashboard), api, store, cookie, namespace, dir };
         stage.fill(objects).await;
         stage
     }
@@ -251,4 +255,27 @@ async fn beyond_what_is_counted_the_numbers_are_told_from_it() {
     let told: Vec<usize> = told.filter_map(|number| number.replace(',', "").parse().ok()).collect();
     assert!(matches!(told[..], [about] if (14_250..15_750).contains(&about)), "{told:?}: {first}");
     assert!(first.contains("Told from 10,000 of them"), "{first}");
+}
+
+#[tokio::test]
+async fn what_a_deployment_would_move_is_told_from_a_bounded_part_of_the_objects() {
+    let all_to_last = |stage: &Stage| {
+        let worker = Arc::clone(stage.api.catalog.view().worker(&worker()).unwrap());
+        let active = &worker.active.as_ref().unwrap().allotment;
+        let next = Allotment::derive(Some(active), &Split::all_to(worker.latest().unwrap().id));
+        (worker, next)
+    };
+    let stage = Stage::new(2, OBJECTS_COUNTED_MAX).await;
+    let (w, next) = all_to_last(&stage);
+    let exact = stage.api.objects.plan(&w, &next).await.unwrap();
+    assert_eq!((exact.objects, exact.is_estimate, exact.live_moving), (OBJECTS_COUNTED_MAX as u64, false, 0));
+    assert!((7_500..8_500).contains(&exact.moving), "four fifths leave the first version: {exact:?}");
+
+    let stage = Stage::new(2, 2 * OBJECTS_COUNTED_MAX).await;
+    let (w, next) = all_to_last(&stage);
+    let before = stage.store.scanned.load(Ordering::Relaxed);
+    let told = stage.api.objects.plan(&w, &next).await.unwrap();
+    assert_eq!(stage.store.scanned.load(Ordering::Relaxed) - before, OBJECTS_COUNTED_MAX + 1);
+    assert!(told.is_estimate && (19_000..21_000).contains(&told.objects), "{told:?}");
+    assert!((15_000..17_000).contains(&told.moving) && told.sample.len() == 20, "{told:?}");
 }

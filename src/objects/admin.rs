@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::catalog::WorkerView;
 use crate::domain::allotment::{Allotment, slot_of_object};
 use crate::domain::id::VersionId;
-use crate::domain::limits::FORK_LIFE;
+use crate::domain::limits::{FORK_LIFE, OBJECTS_COUNTED_MAX};
 use crate::domain::object::{ClassName, ObjectId, ObjectNamespaceId};
 use crate::host::object::{Address, Reset};
 use crate::host::ports::StoreFault;
 use crate::objects::record::{self, Meta, Space};
-use crate::objects::{Objects, held};
+use crate::objects::{Objects, census, held};
 use crate::store::{Check, Order, Range, Write};
 
 /// Records that are read at a time.
@@ -43,7 +43,8 @@ pub struct Info {
     pub created_ms: Option<u64>,
 }
 
-/// What a deployment would do to a worker's objects.
+/// What a deployment would do to a worker's objects. Exact up to [`OBJECTS_COUNTED_MAX`] objects of a class; beyond, told from so many,
+/// but for those in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Objects there are: such as have written, and such as are in memory.
@@ -56,6 +57,8 @@ pub struct Plan {
     pub moves: BTreeMap<(VersionId, VersionId), u64>,
     /// Some of those that move, such as are in memory first.
     pub sample: Vec<(Info, VersionId)>,
+    /// Whether there are more objects than were counted.
+    pub is_estimate: bool,
 }
 
 impl Objects {
@@ -149,34 +152,51 @@ impl Objects {
     pub async fn plan(&self, worker: &WorkerView, next: &Allotment) -> Result<Plan, StoreFault> {
         let mut plan = Plan::default();
         let Some(active) = &worker.active else { return Ok(plan) };
+        let moving = |id: ObjectId| {
+            let slot = slot_of_object(&worker.name, id);
+            let (from, to) = (active.allotment.version_at(slot), next.version_at(slot));
+            (from != to).then_some((from, to))
+        };
         let mut asleep = Vec::new();
         for class in worker.classes.by_name.keys() {
-            let mut after = None;
-            loop {
+            let (mut after, mut counted, mut moves) = (None, 0, BTreeMap::new());
+            let times = loop {
                 let page = self.list(worker, class, after, PAGE).await?;
                 let is_last = page.len() < PAGE;
                 after = page.last().map(|info| info.id);
+                counted += page.len();
                 for info in page {
-                    plan.objects += 1;
-                    let slot = slot_of_object(&worker.name, info.id);
-                    let (from, to) = (active.allotment.version_at(slot), next.version_at(slot));
-                    if from == to {
-                        continue;
-                    }
-                    plan.moving += 1;
-                    *plan.moves.entry((from, to)).or_default() += 1;
-                    let is_live = info.running.is_some_and(|running| running != to);
-                    plan.live_moving += u64::from(is_live);
-                    let sample = if is_live { &mut plan.sample } else { &mut asleep };
-                    if sample.len() < SAMPLE {
-                        sample.push((info, to));
+                    let Some((from, to)) = moving(info.id) else { continue };
+                    *moves.entry((from, to)).or_insert(0) += 1;
+                    if info.running.is_none() && asleep.len() < SAMPLE {
+                        asleep.push((info, to));
                     }
                 }
-                if is_last {
-                    break;
+                let Some(last) = after.filter(|_| !is_last) else { break None };
+                if counted >= OBJECTS_COUNTED_MAX {
+                    let is_more = !self.list(worker, class, after, 1).await?.is_empty();
+                    break is_more.then(|| census::times(last));
+                }
+            };
+            plan.is_estimate |= times.is_some();
+            plan.objects += census::of_all(counted as u64, times);
+            for (versions, objects) in moves {
+                *plan.moves.entry(versions).or_default() += census::of_all(objects, times);
+            }
+            // Those that would be reset are told exactly, however many sleep.
+            let Some(namespace) = worker.classes.namespace_of(class) else { continue };
+            for id in self.in_memory(namespace) {
+                let Some((_, to)) = moving(id) else { continue };
+                let info = self.view(worker, class, namespace, id).await?;
+                if info.running.is_some_and(|running| running != to) {
+                    plan.live_moving += 1;
+                    if plan.sample.len() < SAMPLE {
+                        plan.sample.push((info, to));
+                    }
                 }
             }
         }
+        plan.moving = plan.moves.values().sum::<u64>().max(plan.live_moving);
         let room = SAMPLE - plan.sample.len();
         plan.sample.extend(asleep.into_iter().take(room));
         Ok(plan)

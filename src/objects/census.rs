@@ -9,7 +9,7 @@ use crate::catalog::WorkerView;
 use crate::domain::allotment::slot_of_object;
 use crate::domain::id::VersionId;
 use crate::domain::limits::OBJECTS_COUNTED_MAX;
-use crate::domain::object::{ClassName, ObjectId};
+use crate::domain::object::{ClassName, ObjectId, ObjectNamespaceId};
 use crate::host::ports::StoreFault;
 use crate::objects::record::{self, Space};
 use crate::objects::{Objects, held};
@@ -36,14 +36,8 @@ pub struct Census {
 impl Census {
     /// A number of those that were counted, for all.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an estimate"
-    )]
     pub fn of_all(&self, counted: u64) -> u64 {
-        self.times.map_or(counted, |times| (counted as f64 * times).round() as u64)
+        of_all(counted, self.times)
     }
 
     fn count(&mut self, assigned: Option<VersionId>, bytes: u64) {
@@ -65,9 +59,7 @@ impl Objects {
             let active = worker.active.as_ref()?;
             Some(active.allotment.version_at(slot_of_object(&worker.name, id)))
         };
-        let live = self.cells.iter().filter(|cell| cell.present().is_some_and(|home| !home.object.is_dead()));
-        let live = live.map(|cell| *cell.key()).filter(|at| at.namespace == namespace && at.fork.is_none());
-        let mut unseen: HashSet<ObjectId> = live.map(|address| address.id).collect();
+        let mut unseen = self.in_memory(namespace);
         census.in_memory = unseen.len() as u64;
         let mut range = Space::base(namespace).metas();
         let last = loop {
@@ -93,31 +85,43 @@ impl Objects {
         }
         if let Some(last) = last {
             let is_more = !self.store.scan(range, Order::Ascending, 1).await.map_err(held::failed)?.is_empty();
-            census.times = is_more.then(|| 1.0 / reach(last));
+            census.times = is_more.then(|| times(last));
         }
         Ok(census)
     }
+
+    /// The objects of a namespace that are in memory.
+    pub(super) fn in_memory(&self, namespace: ObjectNamespaceId) -> HashSet<ObjectId> {
+        let live = self.cells.iter().filter(|cell| cell.present().is_some_and(|home| !home.object.is_dead()));
+        let live = live.map(|cell| *cell.key()).filter(|at| at.namespace == namespace && at.fork.is_none());
+        live.map(|address| address.id).collect()
+    }
 }
 
-/// Which part of all ids lies up to this one.
+/// By how much there are more objects than those up to this one: by which part of all ids that is.
 #[expect(clippy::cast_precision_loss, reason = "a share")]
-fn reach(id: ObjectId) -> f64 {
+pub(super) fn times(last: ObjectId) -> f64 {
     let mut first = [0; 8];
-    first.copy_from_slice(&id.as_bytes()[..8]);
-    (u64::from_be_bytes(first) as f64 + 1.0) / 2.0_f64.powi(64)
+    first.copy_from_slice(&last.as_bytes()[..8]);
+    2.0_f64.powi(64) / (u64::from_be_bytes(first) as f64 + 1.0)
+}
+
+/// A number of those that were counted, for all.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate")]
+pub(super) fn of_all(counted: u64, times: Option<f64>) -> u64 {
+    times.map_or(counted, |times| (counted as f64 * times).round() as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::object::ObjectNamespaceId;
 
     #[test]
     fn how_far_a_sample_reaches_tells_how_many_there_are() {
         let namespace = ObjectNamespaceId::from_bytes([7; 16]);
         let mut ids: Vec<ObjectId> = (0..4_000).map(|n| namespace.id_from_name(&n.to_string())).collect();
         ids.sort_unstable();
-        let census = Census { times: Some(1.0 / reach(ids[999])), counted: 1_000, ..Census::default() };
+        let census = Census { times: Some(times(ids[999])), counted: 1_000, ..Census::default() };
         let told = census.of_all(1_000);
         assert!((3_600..4_400).contains(&told), "{told}");
         assert_eq!(Census::default().of_all(7), 7);

@@ -76,6 +76,21 @@ fn what_is_wrong_with_a_start_is_said_at_its_field_and_nothing_is_started() {
 }
 
 #[test]
+fn an_upload_says_that_deploying_it_would_end_the_rollout() {
+    let (node, [_, new]) = stage(&example("version-teller"));
+    let browser = Browser::signed_in(&node);
+    let preview = || {
+        let module = std::fs::read(example("hello")).expect("a module");
+        let files = [("configuration", "", &b""[..]), ("module", "worker.wasm", &module)];
+        let reply = browser.submit_files("/workers/w/upload", &[("kept", "")], &files);
+        browser.page(reply.header("location").expect("a place"))
+    };
+    assert!(!preview().contains("Any other deployment ends it"));
+    start(&node, &new, &["p99<10s"]);
+    assert!(preview().contains("Any other deployment ends it"));
+}
+
+#[test]
 fn a_rollout_is_previewed_started_stepped_paused_resumed_and_aborted() {
     let (node, [old, new]) = stage(&example("version-teller"));
     let browser = Browser::signed_in(&node);

@@ -23,13 +23,17 @@ pub async fn show(api: &Api, worker: &str, deployment: &Deployment, known: &[Ver
         }
         return Ok(());
     }
+    let about = if plan.is_estimate { "about " } else { "" };
     if plan.moving == 0 {
-        render::line(format_args!("Durable Objects: {}, none would change version", plan.objects));
+        render::line(format_args!("Durable Objects: {about}{}, none would change version", plan.objects));
         return Ok(());
     }
     let numbers = numbers(api, worker, plan, known).await?;
     let named = |id: &str| called(id, numbers.get(id).copied());
-    render::line(format_args!("Durable Objects: {}, of which {} would change version", plan.objects, plan.moving));
+    render::line(format_args!(
+        "Durable Objects: {about}{}, of which {about}{} would change version",
+        plan.objects, plan.moving
+    ));
     let rows = plan.moves.iter().map(|moves| [moves.objects.to_string(), named(&moves.from), named(&moves.to)]);
     render::table(["Objects", "From", "To"], rows);
     let update = deployment.code_update_strategy.and_then(CodeUpdateStrategy::update).unwrap_or(CodeUpdate::Immediate);

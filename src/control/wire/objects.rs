@@ -142,6 +142,9 @@ pub struct ObjectPlan {
     pub moves: Vec<ObjectMoves>,
     /// Some of those that move, such as are in memory first.
     pub sample: Vec<ObjectMove>,
+    /// Whether there are so many that the numbers, but for `live_moving`, are told from a part of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_estimate: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use crate::dashboard::session::Session;
 use crate::dashboard::upload::dropped::Dropped;
 use crate::dashboard::upload::plan::{Faulty, Plan, Remarks, environments_of, plan};
 use crate::dashboard::upload::{form, path_of};
-use crate::dashboard::worker::{command, diff, version};
+use crate::dashboard::worker::{command, diff, rollout, version};
 use crate::dashboard::{Dashboard, figures, parts, refused};
 use crate::domain::allotment::Allotment;
 use crate::domain::deployment::CodeUpdate;
@@ -343,6 +343,7 @@ async fn deployed(dashboard: &Dashboard, plan: &Plan) -> Markup {
     };
     let update = plan.code_update().unwrap_or(CodeUpdate::Immediate);
     html! {
+        @if let Some(present) = present { (rollout::warning(dashboard, present).await) }
         @match active {
             Some((present, active)) => {
                 @let legend = Legend::of(present);
@@ -354,7 +355,7 @@ async fn deployed(dashboard: &Dashboard, plan: &Plan) -> Markup {
         }
         @if let Some(objects) = objects.filter(|objects| objects.objects > 0) {
             p {
-                "Durable Objects: " strong { "all " (figures::count(objects.objects)) } " change their version. "
+                "Durable Objects: " strong { "all " @if objects.is_estimate { "(about " (figures::count(objects.objects)) ")" } @else { (figures::count(objects.objects)) } } " change their version. "
                 (update.resets_in_words(objects.live_moving))
                 @if objects.live_moving > 0 { " What they have written stays." }
             }

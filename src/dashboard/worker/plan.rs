@@ -65,6 +65,7 @@ pub fn effect(worker: &WorkerView, wish: &Wish, split: &Split, plan: &Deployment
 
 fn of_objects(legend: &Legend<'_>, plan: &ObjectPlan, strategy: Option<CodeUpdateStrategy>) -> Markup {
     let update = strategy.and_then(CodeUpdateStrategy::update).unwrap_or(CodeUpdate::Immediate);
+    let about = if plan.is_estimate { "about " } else { "" };
     let version = |id: &str| match id.parse() {
         Ok(id) => legend.version(id),
         Err(_) => html! { code { (id) } },
@@ -72,13 +73,13 @@ fn of_objects(legend: &Legend<'_>, plan: &ObjectPlan, strategy: Option<CodeUpdat
     html! {
         p {
             @if plan.objects == 0 { "There are no Durable Objects yet." }
-            @else if plan.moving == 0 { "Durable Objects: " (figures::count(plan.objects)) ", none changes its version." }
+            @else if plan.moving == 0 { "Durable Objects: " (about) (figures::count(plan.objects)) ", none changes its version." }
             @else {
-                "Durable Objects: " strong { (figures::count(plan.moving)) " of " (figures::count(plan.objects)) }
+                "Durable Objects: " strong { (about) (figures::count(plan.moving)) " of " (about) (figures::count(plan.objects)) }
                 " change their version: "
                 @for (index, moves) in plan.moves.iter().enumerate() {
                     @if index > 0 { ", " }
-                    (figures::count(moves.objects)) " from " (version(&moves.from)) " to " (version(&moves.to))
+                    (about) (figures::count(moves.objects)) " from " (version(&moves.from)) " to " (version(&moves.to))
                 }
                 ". " (update.resets_in_words(plan.live_moving))
                 @if plan.live_moving > 0 { " What they have written stays." }
@@ -92,7 +93,7 @@ fn of_objects(legend: &Legend<'_>, plan: &ObjectPlan, strategy: Option<CodeUpdat
                         li { (name(one)) ": " (version(&one.from)) " → " (version(&one.to)) @if one.live { ", in memory" } }
                     }
                     @let rest = plan.moving.saturating_sub(plan.sample.len().min(NAMED_MAX) as u64);
-                    @if rest > 0 { li.muted { "and " (figures::count(rest)) " more" } }
+                    @if rest > 0 { li.muted { "and " (about) (figures::count(rest)) " more" } }
                 }
             }
         }

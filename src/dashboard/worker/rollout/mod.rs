@@ -99,7 +99,7 @@ pub(super) fn note(worker: &WorkerView, legend: &Legend<'_>, under_way: Option<&
 }
 
 /// For pages that deploy: that this ends the rollout. Nothing if none is under way.
-pub(super) async fn warning(dashboard: &Dashboard, worker: &WorkerView) -> Markup {
+pub(in crate::dashboard) async fn warning(dashboard: &Dashboard, worker: &WorkerView) -> Markup {
     let Some(status) = under_way(dashboard, worker).await else { return html! {} };
     let legend = Legend::of(worker);
     html! {
