@@ -237,16 +237,12 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let port: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
     let kv = Kv::new(Arc::clone(&port), Arc::clone(&clock));
     let (objects_port, rollouts_port) = (Arc::clone(&port), Arc::clone(&port));
-    // While records are read: the kernel maps the engines' pools on one core, and the other has nothing to do.
+    // While the catalog is read: the kernel takes as long to map the engines' pools as it takes to read some thousand records.
     let engines = engines(&settings);
-    let engines = tokio::task::spawn_blocking(move || Engines::new(engines));
     let catalog = Catalog::open(port, dir, Arc::clone(&clock)).await.map_err(Error::Catalog)?;
     let observer = observer(&settings, &clock)?;
-    reopen_at_hangup(&settings, &observer);
     let outbound = Arc::new(Outbound::new(settings.outbound.clone()));
-    let engines = engines.await.map_err(|error| Error::Engines(error.to_string()))?;
-    let engines = Arc::new(engines.map_err(|error| Error::Engines(format!("{error:#}")))?);
-    let fleet = fleet(&settings, engines, &catalog, &outbound, &kv, &observer)?;
+    let fleet = fleet(&settings, engines, &catalog, &outbound, &kv, &observer).await?;
     let objects =
         Objects::new(Arc::clone(&catalog), Arc::clone(&fleet), objects_port, Arc::clone(&clock), settings.objects);
     let rollouts = Rollouts::open(&catalog, rollouts_port, &observer, &clock).await.map_err(Error::Rollouts)?;
@@ -322,23 +318,26 @@ fn tend(
     ]
 }
 
-fn engines(settings: &Settings) -> engines::Settings {
-    engines::Settings {
+/// Begins to make the engines.
+fn engines(settings: &Settings) -> JoinHandle<Result<Engines, Error>> {
+    let settings = engines::Settings {
         guest_memory_bytes: settings.guest_memory_bytes,
         instances: settings.instance_slots.unwrap_or(limits::INSTANCES),
         objects: settings.objects.live,
         guard_pages: settings.guard_pages,
-    }
+    };
+    tokio::task::spawn_blocking(move || Engines::new(settings).map_err(|error| Error::Engines(format!("{error:#}"))))
 }
 
-fn fleet(
+async fn fleet(
     settings: &Settings,
-    engines: Arc<Engines>,
+    engines: JoinHandle<Result<Engines, Error>>,
     catalog: &Arc<Catalog>,
     outbound: &Arc<Outbound>,
     kv: &Arc<Kv>,
     observer: &Arc<Observer>,
 ) -> Result<Arc<Fleet>, Error> {
+    let engines = Arc::new(engines.await.map_err(|error| Error::Engines(error.to_string()))??);
     let folder = settings.artifacts.clone().unwrap_or_else(|| settings.data_dir.join("artifacts"));
     let artifacts = Artifacts::open(folder.clone(), settings.artifact_cache_bytes)
         .map_err(|source| Error::Write { path: folder, source })?;
@@ -427,7 +426,9 @@ fn observer(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Arc<Observer>
         }
         None => None,
     };
-    Ok(Observer::with_tracer(Arc::clone(clock), request_log(settings)?, tracer))
+    let observer = Observer::with_tracer(Arc::clone(clock), request_log(settings)?, tracer);
+    reopen_at_hangup(settings, &observer);
+    Ok(observer)
 }
 
 fn as_text(gather: &Gather) -> Arc<dyn Fn() -> String + Send + Sync> {

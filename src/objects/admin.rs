@@ -187,11 +187,11 @@ impl Objects {
             let Some(namespace) = worker.classes.namespace_of(class) else { continue };
             for id in self.in_memory(namespace) {
                 let Some((_, to)) = moving(id) else { continue };
-                let info = self.view(worker, class, namespace, id).await?;
-                if info.running.is_some_and(|running| running != to) {
+                let running = self.info(worker, class, namespace, id, None).running;
+                if running.is_some_and(|running| running != to) {
                     plan.live_moving += 1;
                     if plan.sample.len() < SAMPLE {
-                        plan.sample.push((info, to));
+                        plan.sample.push((self.view(worker, class, namespace, id).await?, to));
                     }
                 }
             }
