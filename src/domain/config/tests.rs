@@ -1,3 +1,5 @@
+//! What an upload says, made valid or refused with all its faults.
+
 use std::collections::BTreeSet;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is next in a rollout, whatever happened so far.
+
 use std::time::Duration;
 
 use super::plan::step;
