@@ -137,7 +137,7 @@ pub const LIVE_OBJECTS_MAX: u32 = 12_000;
 pub const OBJECT_PASTS_MAX: usize = 10_000;
 /// What is remembered of each: times in memory, of which those that ended with nothing but rest are one.
 pub const OBJECT_STAYS_MAX: usize = 20;
-/// Objects of a class that a page counts exactly; the number of more is told from these.
+/// Objects of a class that a page, or a deployment's plan, counts exactly; the number of more is told from these.
 pub const OBJECTS_COUNTED_MAX: usize = 10_000;
 /// How long a version's own copy of its worker's objects is kept, which its version host makes (E19).
 pub const FORK_LIFE: Duration = Duration::from_secs(24 * 60 * 60);

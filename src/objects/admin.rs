@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::catalog::WorkerView;
 use crate::domain::allotment::{Allotment, slot_of_object};
 use crate::domain::id::VersionId;
-use crate::domain::limits::{FORK_LIFE, OBJECTS_COUNTED_MAX};
+use crate::domain::limits::FORK_LIFE;
 use crate::domain::object::{ClassName, ObjectId, ObjectNamespaceId};
 use crate::host::object::{Address, Reset};
 use crate::host::ports::StoreFault;
@@ -43,8 +43,8 @@ pub struct Info {
     pub created_ms: Option<u64>,
 }
 
-/// What a deployment would do to a worker's objects. Exact up to [`OBJECTS_COUNTED_MAX`] objects of a class; beyond, told from so many,
-/// but for those in memory.
+/// What a deployment would do to a worker's objects. Exact up to [`OBJECTS_COUNTED_MAX`](crate::domain::limits::OBJECTS_COUNTED_MAX)
+/// objects of a class; beyond, told from so many, but for those in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Objects there are: such as have written, and such as are in memory.
@@ -158,34 +158,25 @@ impl Objects {
             (from != to).then_some((from, to))
         };
         let mut asleep = Vec::new();
-        for class in worker.classes.by_name.keys() {
-            let (mut after, mut counted, mut moves) = (None, 0, BTreeMap::new());
-            let times = loop {
-                let page = self.list(worker, class, after, PAGE).await?;
-                let is_last = page.len() < PAGE;
-                after = page.last().map(|info| info.id);
-                counted += page.len();
-                for info in page {
-                    let Some((from, to)) = moving(info.id) else { continue };
-                    *moves.entry((from, to)).or_insert(0) += 1;
-                    if info.running.is_none() && asleep.len() < SAMPLE {
-                        asleep.push((info, to));
-                    }
+        for (class, namespace) in worker.classes.by_name.iter().map(|(name, class)| (name, class.namespace)) {
+            let live = self.in_memory(namespace);
+            let (mut counted, mut moves) = (0, BTreeMap::new());
+            let times = self.count(namespace, live.clone(), |id, _| {
+                counted += 1;
+                let Some((from, to)) = moving(id) else { return };
+                *moves.entry((from, to)).or_insert(0) += 1;
+                if asleep.len() < SAMPLE && !live.contains(&id) {
+                    asleep.push((class, namespace, id, to));
                 }
-                let Some(last) = after.filter(|_| !is_last) else { break None };
-                if counted >= OBJECTS_COUNTED_MAX {
-                    let is_more = !self.list(worker, class, after, 1).await?.is_empty();
-                    break is_more.then(|| census::times(last));
-                }
-            };
+            });
+            let times = times.await?;
             plan.is_estimate |= times.is_some();
-            plan.objects += census::of_all(counted as u64, times);
+            plan.objects += census::of_all(counted, times);
             for (versions, objects) in moves {
                 *plan.moves.entry(versions).or_default() += census::of_all(objects, times);
             }
             // Those that would be reset are told exactly, however many sleep.
-            let Some(namespace) = worker.classes.namespace_of(class) else { continue };
-            for id in self.in_memory(namespace) {
+            for id in live {
                 let Some((_, to)) = moving(id) else { continue };
                 let running = self.info(worker, class, namespace, id, None).running;
                 if running.is_some_and(|running| running != to) {
@@ -197,8 +188,9 @@ impl Objects {
             }
         }
         plan.moving = plan.moves.values().sum::<u64>().max(plan.live_moving);
-        let room = SAMPLE - plan.sample.len();
-        plan.sample.extend(asleep.into_iter().take(room));
+        for (class, namespace, id, to) in asleep.into_iter().take(SAMPLE - plan.sample.len()) {
+            plan.sample.push((self.view(worker, class, namespace, id).await?, to));
+        }
         Ok(plan)
     }
 

@@ -1,4 +1,5 @@
-//! How many objects of a class each version has: counted from their keys, up to a bound of work that does not grow with their number.
+//! Counting the objects of a class from their records, with a bound of work that does not grow with their number; and how many of
+//! them each version has.
 //!
 //! Ids are spread evenly, so those that come first in their order are a fair sample of all: from how far they reach follows how many
 //! there are. Up to [`OBJECTS_COUNTED_MAX`] objects the numbers are exact; beyond, they are told from so many.
@@ -59,35 +60,42 @@ impl Objects {
             let active = worker.active.as_ref()?;
             Some(active.allotment.version_at(slot_of_object(&worker.name, id)))
         };
-        let mut unseen = self.in_memory(namespace);
-        census.in_memory = unseen.len() as u64;
-        let mut range = Space::base(namespace).metas();
+        let live = self.in_memory(namespace);
+        census.in_memory = live.len() as u64;
+        census.times = self.count(namespace, live, |id, bytes| census.count(assigned(id), bytes)).await?;
+        Ok(census)
+    }
+
+    /// Shows `seen` objects of a namespace with what they keep in bytes: all, or those whose ids come first if there are more than
+    /// [`OBJECTS_COUNTED_MAX`]. `live` are those in memory, of which some may never have written. Returns by how much there are
+    /// more than it has shown; none if those were all.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub(super) async fn count(
+        &self,
+        namespace: ObjectNamespaceId,
+        mut live: HashSet<ObjectId>,
+        mut seen: impl FnMut(ObjectId, u64),
+    ) -> Result<Option<f64>, StoreFault> {
+        let (mut range, mut stored) = (Space::base(namespace).metas(), 0);
         let last = loop {
             let entries = self.store.scan(range.clone(), Order::Ascending, PAGE).await.map_err(held::failed)?;
             for entry in &entries {
                 let id = record::id_of_meta(&entry.key).map_err(held::unreadable)?;
-                unseen.remove(&id);
-                census.count(assigned(id), record::bytes_of(entry).map_err(held::unreadable)?);
+                live.remove(&id);
+                seen(id, record::bytes_of(entry).map_err(held::unreadable)?);
             }
-            match entries.last() {
-                Some(last) if entries.len() == PAGE => {
-                    range = range.after(&last.key);
-                    if census.counted >= OBJECTS_COUNTED_MAX as u64 {
-                        break Some(record::id_of_meta(&last.key).map_err(held::unreadable)?);
-                    }
-                }
-                _ => break None,
+            stored += entries.len();
+            let Some(last) = entries.last().filter(|_| entries.len() == PAGE) else { break None };
+            range = range.after(&last.key);
+            if stored >= OBJECTS_COUNTED_MAX {
+                let is_more = !self.store.scan(range, Order::Ascending, 1).await.map_err(held::failed)?.is_empty();
+                break if is_more { Some(record::id_of_meta(&last.key).map_err(held::unreadable)?) } else { None };
             }
         };
-        // Such as have never written are in memory only.
-        for id in unseen.into_iter().filter(|id| last.is_none_or(|last| *id <= last)) {
-            census.count(assigned(id), 0);
-        }
-        if let Some(last) = last {
-            let is_more = !self.store.scan(range, Order::Ascending, 1).await.map_err(held::failed)?.is_empty();
-            census.times = is_more.then(|| times(last));
-        }
-        Ok(census)
+        live.into_iter().filter(|id| last.is_none_or(|last| *id <= last)).for_each(|id| seen(id, 0));
+        Ok(last.map(times))
     }
 
     /// The objects of a namespace that are in memory.
@@ -100,7 +108,7 @@ impl Objects {
 
 /// By how much there are more objects than those up to this one: by which part of all ids that is.
 #[expect(clippy::cast_precision_loss, reason = "a share")]
-pub(super) fn times(last: ObjectId) -> f64 {
+fn times(last: ObjectId) -> f64 {
     let mut first = [0; 8];
     first.copy_from_slice(&last.as_bytes()[..8]);
     2.0_f64.powi(64) / (u64::from_be_bytes(first) as f64 + 1.0)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::http;
-use crate::harness::{Node, Upload, Version, test_guest, until};
+use crate::harness::{Node, Upload, Version, at_once, test_guest, until};
 
 const RESET: &str = "Durable Object reset because its code was updated.";
 
@@ -314,9 +314,7 @@ fn a_dry_run_tells_what_would_move_and_moves_nothing() {
     let node = Node::start();
     let one = first(&node);
     let two = next(&node, "two");
-    for n in 0..40 {
-        ask(&node, &format!("/o{n}/put?k=n&v=1"));
-    }
+    at_once(40, |n| ask(&node, &format!("/o{n}/put?k=n&v=1")));
     let body = json!({ "strategy": "percentage", "versions": [
         { "version_id": two.id, "percentage": 50 }, { "version_id": one.id, "percentage": 50 } ] });
     let dry = node.api("POST", "/scripts/ledger/deployments?dry_run=true", &body);

@@ -1,9 +1,12 @@
 //! The dashboard as browsers and those who would misuse one meet it: who gets in, what is refused, what the pages say.
 
-use serde_json::json;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use crate::harness::http::{self, Reply};
-use crate::harness::{Connection, Folder, Node, Upload, example, test_guest, until};
+use crate::harness::{Connection, Folder, Node, Upload, at_once, example, test_guest, until};
+use crate::objects::{Ledger, again, ledger_upload};
 
 /// A browser: it has a cookie, perhaps, and says where a request comes from.
 struct Browser<'n> {
@@ -474,4 +477,61 @@ fn a_deployment_and_a_hundred_versions_are_told_with_who_and_why() {
         let bytes = browser.page(path).len();
         eprintln!("{path}: {bytes} bytes in {:?}", began.elapsed());
     }
+}
+
+/// As many objects as are counted one by one sleep, and then one more: the numbers of those in memory are exact beside both.
+#[test]
+fn objects_in_memory_are_told_exactly_beside_however_many_that_sleep() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::over(folder.path(), &[]);
+    node.deploy_module("w", &test_guest("ledger"), ledger_upload());
+    let two = node.upload_version("w", &test_guest("ledger"), again());
+    assert_eq!(node.get("w", "/o/put?k=n&v=1").status, 200);
+    let id = node.api("GET", "/scripts/w/objects/Ledger/o?by=name", &Value::Null)["id"].as_str().unwrap().to_owned();
+    assert_eq!(node.terminate(), Some(0));
+    multiply(folder.path(), &id, 10_000);
+
+    let ledger = Ledger { node: Node::over(folder.path(), &[]) };
+    let body = json!({ "strategy": "percentage", "versions": [{ "version_id": two.id, "percentage": 100 }] });
+    // Asking who they are brings them to memory, and has them write nothing.
+    let told = |names: &[&str]| {
+        at_once(names.len(), |n| drop(ledger.tell(&format!("/{}/whoami", names[n]))));
+        let plan = ledger.node.api("POST", "/scripts/w/deployments?dry_run=true", &body);
+        let mut browser = Browser::signed_in(&ledger.node);
+        at_once(names.len(), |n| drop(ledger.tell(&format!("/{}/whoami", names[n]))));
+        (browser.page("/workers/w/objects"), plan["sluice"]["objects"].clone())
+    };
+    let numbers = |plan: &Value| ["objects", "moving", "live_moving"].map(|key| plan[key].as_u64().unwrap());
+    let quiet = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let (page, plan) = told(&quiet);
+    assert!(page.contains("10,008 objects, 8 in memory"), "{page}");
+    assert!(numbers(&plan) == [10_008, 10_008, 8] && plan["is_estimate"].is_null(), "{plan}");
+
+    ledger.tell("/one-more/put?k=n&v=1");
+    let (page, plan) = told(&[&quiet[..], &["one-more"]].concat());
+    assert!(page.contains("about ") && page.contains(" objects, 9 in memory"), "{page}");
+    let [objects, moving, live] = numbers(&plan);
+    assert_eq!((live, &plan["is_estimate"]), (9, &json!(true)));
+    assert!((9_500..10_500).contains(&objects) && moving == objects, "{plan}");
+    assert_eq!(plan["sample"].as_array().map(Vec::len), Some(20), "{plan}");
+}
+
+/// Copies what is stored of an object, but for its values, to as many objects, with ids that are spread evenly as those of names are.
+fn multiply(folder: &Path, id: &str, objects: u64) {
+    let id = hex::decode(id).unwrap();
+    let mut database = rusqlite::Connection::open(folder.join("sluice.db")).unwrap();
+    let writing = database.transaction().unwrap();
+    let (key, value, revision): (Vec<u8>, Vec<u8>, i64) = writing
+        .query_row("SELECT key, value, revision FROM kv WHERE substr(key, -32) = ?1", [&id], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    for n in 1..objects {
+        let mut copy = key.clone();
+        let at = copy.len() - id.len();
+        copy[at..at + 8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        let row = rusqlite::params![copy, value, revision];
+        writing.execute("INSERT INTO kv (key, value, revision) VALUES (?1, ?2, ?3)", row).unwrap();
+    }
+    writing.commit().unwrap();
 }
