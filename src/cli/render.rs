@@ -98,7 +98,7 @@ where
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     if std::io::stdout().is_terminal() {
-        let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(80);
+        let columns = u16::try_from(width()).unwrap_or(u16::MAX);
         table.set_width(columns).set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     }
     table.set_header(header.into_iter().map(Into::into).collect::<Vec<comfy_table::Cell>>());
@@ -108,6 +108,24 @@ where
     for text in table.lines() {
         line(text.trim_end());
     }
+}
+
+/// Columns of the terminal: as `COLUMNS` says, or as the terminal does; 80 where neither speaks.
+pub fn width() -> usize {
+    const USUAL: usize = 80;
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    told.or_else(terminal_width).filter(|columns| *columns > 0).unwrap_or(USUAL)
+}
+
+#[cfg(unix)]
+fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col))
+}
+
+#[cfg(not(unix))]
+fn terminal_width() -> Option<usize> {
+    None
 }
 
 /// A progress bar on stderr; nothing where that is no terminal.

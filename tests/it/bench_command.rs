@@ -128,7 +128,7 @@ fn what_is_deployed_is_measured_if_nothing_is_named() {
     let [small, large] = small_and_large(&node);
     let line = "w --duration 400ms --warmup 40ms --json";
     let report = beside(&node, &folder, line).done();
-    assert!(report.err.contains("one version is deployed, #1"), "{report:?}");
+    assert!(report.err.contains("one version is deployed, #1; `--versions 1,2` compares it"), "{report:?}");
     assert_eq!((list(&report.json()["versions"]).len(), &report.json()["comparisons"]), (1, &json!([])));
     node.split("w", &[(&large, 20.0), (&small, 80.0)]);
     let report = beside(&node, &folder, line).done().json();
@@ -199,7 +199,8 @@ fn failures_are_told_apart_and_make_a_version_worse() {
     let bad = &report["versions"][1];
     assert!(bad["errors"].as_u64().unwrap() > 0 && bad["errors"] == bad["requests"], "{report:#}");
     assert_eq!(bad["errors_by_outcome"]["exception"], bad["errors"]);
-    assert!(bad["fuel_missing"].as_str().unwrap().contains("the guest failed"), "{report:#}");
+    assert_eq!(bad["fuel_missing"], "its first request failed", "{report:#}");
+    assert_eq!(bad["responses_by_status"], json!({ "500": bad["requests"] }), "{report:#}");
     let comparison = &report["comparisons"][0];
     assert_eq!((&comparison["verdict"], &comparison["failures"]), (&json!("worse"), &json!("worse")), "{report:#}");
     let told = alone(&folder, line).done();
@@ -207,6 +208,41 @@ fn failures_are_told_apart_and_make_a_version_worse() {
         told.err.contains("bad.wasm fails: the guest trapped") && told.out.contains("B is worse than A."),
         "{told:#?}"
     );
+    // Of two that always fail there is nothing to tell.
+    folder.write("worse.wasm", std::fs::read(test_guest("trap")).unwrap());
+    let both = alone(&folder, "--versions bad.wasm,worse.wasm --duration 800ms --warmup 40ms").done();
+    assert!(both.out.contains("Nothing to compare: all requests to B failed, and all to A."), "{both:#?}");
+}
+
+/// A page of a node that knows no such worker was measured, and nothing said so.
+#[test]
+fn answers_that_refuse_are_told() {
+    let (node, folder) = (Node::start(), Folder::new());
+    let line = format!("--url http://nobody.localhost:{}/ --duration 400ms --warmup 40ms --json", node.data.port());
+    let report = alone(&folder, &line).done().json();
+    let version = &report["versions"][0];
+    assert_eq!(
+        (&version["errors"], &version["responses_by_status"]),
+        (&json!(0), &json!({ "404": version["requests"] }))
+    );
+    let remarks = report["load"]["remarks"].to_string();
+    assert!(remarks.contains("A answered ") && remarks.contains(" with 404, which is no failure"), "{remarks}");
+    // The other numbers are there for programs: each round, and the whole distribution.
+    let rounds = list(&version["rounds"]);
+    assert_eq!(Some(rounds.len() as u64), report["load"]["rounds"].as_u64());
+    assert!(rounds.iter().all(|round| round["p50_us"].as_f64().unwrap() > 0.0), "{rounds:?}");
+    let counted: u64 = list(&version["latency_histogram"]).iter().map(|bucket| bucket[1].as_u64().unwrap()).sum();
+    assert_eq!(Some(counted), version["requests"].as_u64());
+}
+
+#[test]
+fn requests_that_take_long_do_not_make_a_run_endless() {
+    let folder = modules(&[("slow.wasm", &test_guest("slow-stream"))]);
+    let line = "--versions slow.wasm --path /?chunks=7 --duration 100ms --warmup 10ms";
+    let report = alone(&folder, &format!("{line} --json")).done().json();
+    let rounds = report["load"]["rounds"].as_u64().unwrap();
+    assert!((1..8).contains(&rounds) && report["load"]["interrupted"] == true, "{report:#}");
+    assert!(report["load"]["remarks"].to_string().contains("rounds: the requests take longer"), "{report:#}");
 }
 
 #[test]

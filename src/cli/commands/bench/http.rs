@@ -110,7 +110,8 @@ impl Address {
         if !matches!(answer, Ok(Ok(_))) {
             connection.0 = None;
         }
-        Shot { fault, detail, ..Shot::sent(wall) }
+        let status = answer.ok().and_then(Result::ok).map(|answer| answer.status);
+        Shot { status, fault, detail, ..Shot::sent(wall) }
     }
 
     fn fault_of(&self, answer: &Answer, index: usize) -> Option<(String, String)> {
@@ -204,10 +205,11 @@ pub fn parse_url(text: &str, path: Option<&str>) -> anyhow::Result<(String, Uri)
 pub async fn preflight(address: &Address, connection: &mut Connection) -> anyhow::Result<Told> {
     let mut told = Told::Yes;
     for (index, variant) in address.variants.iter().enumerate() {
-        let answer = address
-            .exchange(connection, index)
-            .await
-            .map_err(|error| error.context(failed(format!("`http://{}` gives no answer", address.authority))))?;
+        let mute = || failed(format!("`http://{}` gives no answer", address.authority));
+        let answer = tokio::time::timeout(TIMEOUT, address.exchange(connection, index)).await;
+        let answer = answer
+            .map_err(|_| mute().hint(format!("it took the connection, and said nothing for {} s", TIMEOUT.as_secs())))?
+            .map_err(|error| error.context(mute()))?;
         let Some(wanted) = &variant.id else { continue };
         match &answer.version {
             Some(version) if version == wanted => {}

@@ -51,12 +51,14 @@ pub enum Target {
 /// One request and what became of it.
 #[derive(Debug, Clone)]
 pub struct Shot {
-    /// From when it was due until the last byte.
+    /// From when it was due, or its connection was free for it, until the last byte.
     pub latency: Duration,
     /// From when it was sent.
     pub wall: Duration,
     /// Of it, how long the guest ran, where that is known.
     pub guest: Option<Duration>,
+    /// The status of the answer, if there was one.
+    pub status: Option<u16>,
     /// What kind of failure it was, if it was one.
     pub fault: Option<String>,
     /// What it said.
@@ -71,6 +73,8 @@ pub struct Tally {
     /// What is not the guest's.
     pub rest: Histogram<u64>,
     pub sent: u64,
+    /// Answers by their status.
+    pub statuses: BTreeMap<u16, u64>,
     pub faults: BTreeMap<String, u64>,
     /// The first failure of each kind, in words.
     pub details: BTreeMap<String, String>,
@@ -109,7 +113,8 @@ impl Target {
                     (Outcome::Ok, true) => None,
                     (outcome, true) => Some(outcome.as_str().to_owned()),
                 };
-                Shot { guest: Some(shot.guest), fault, detail: shot.message, ..Shot::sent(shot.wall) }
+                let status = Some(shot.status);
+                Shot { guest: Some(shot.guest), status, fault, detail: shot.message, ..Shot::sent(shot.wall) }
             }
         }
     }
@@ -118,7 +123,7 @@ impl Target {
 impl Shot {
     /// An answer that took so long.
     pub fn sent(wall: Duration) -> Self {
-        Self { latency: wall, wall, guest: None, fault: None, detail: String::new() }
+        Self { latency: wall, wall, guest: None, status: None, fault: None, detail: String::new() }
     }
 }
 
@@ -138,11 +143,22 @@ impl Pace {
         };
         let share = duration.div_f64(versions.max(1) as f64);
         let round = ROUND.max(between * REQUESTS_PER_ROUND);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let count = (share.as_secs_f64() / round.as_secs_f64().max(1e-9)).clamp(0.0, f64::from(ROUNDS_MAX)) as u32;
-        let count = count.clamp(ROUNDS_MIN, ROUNDS_MAX);
-        (count, share / count)
+        let count = times(round, share).clamp(ROUNDS_MIN, ROUNDS_MAX);
+        match self {
+            Self::Closed { .. } => (count, share / count),
+            // Whole requests, and at least one in each: a rate is kept, however few rounds there are then.
+            Self::Open { .. } => {
+                let count = count.min(times(between, share)).max(1);
+                (count, between * times(between, share / count).max(1))
+            }
+        }
     }
+}
+
+/// How often a time goes into another one, but for what is lost by counting in nanoseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is less than that, and not negative")]
+fn times(part: Duration, whole: Duration) -> u32 {
+    (whole.as_secs_f64() / part.as_secs_f64().max(1e-9) + 1e-6).min(f64::from(u32::MAX)) as u32
 }
 
 /// Sends requests to one version for `length`. Those that are under way at its end are waited for, unless `stop` comes first.
@@ -176,18 +192,23 @@ async fn closed(target: &Arc<Target>, index: usize, connections: usize, end: Ins
         running.spawn(async move {
             let mut connection = pool.take();
             let mut shots = Vec::new();
+            // In this process a request of several waits here for its turn on a core; over HTTP the server has the queue.
+            let waits = connections > 1 && matches!(*target, Target::Lab { .. });
+            let mut free = Instant::now();
             loop {
                 let shot = target.ask(&mut connection, index).await;
                 let failed = shot.fault.is_some();
-                shots.push(shot);
+                let latency = if waits { free.elapsed() } else { shot.wall };
+                shots.push(Shot { latency, ..shot });
                 if Instant::now() >= end {
                     break;
                 }
                 // The others are to have their turns. A server that is gone refuses a million times a second.
-                match failed {
-                    true => tokio::time::sleep(Duration::from_millis(1)).await,
-                    false => tokio::task::yield_now().await,
+                if failed {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
+                free = Instant::now();
+                tokio::task::yield_now().await;
             }
             pool.give_back(connection);
             shots
@@ -226,18 +247,18 @@ async fn open(target: &Arc<Target>, index: usize, rate: u64, length: Duration, p
     shots
 }
 
-/// Says when each request is due, when it is. Ends early if nobody listens.
+/// Says when each request is due, when it is. Ends when the time is over, or early if nobody listens.
 fn pace(rate: u64, length: Duration, due: &mpsc::UnboundedSender<Instant>) {
     let began = Instant::now();
     let between = Duration::from_secs(1).div_f64(rate as f64);
     for number in 0_u32.. {
-        let offset = between.mul_f64(f64::from(number));
-        if offset >= length {
-            return;
-        }
+        let offset = between.mul_f64(f64::from(number)).min(length);
         let now = began.elapsed();
         if offset > now {
             std::thread::sleep(offset - now);
+        }
+        if offset >= length {
+            return;
         }
         if due.send(began + offset).is_err() {
             return;
@@ -275,6 +296,7 @@ impl Tally {
             guest: histogram()?,
             rest: histogram()?,
             sent: 0,
+            statuses: BTreeMap::new(),
             faults: BTreeMap::new(),
             details: BTreeMap::new(),
             busy: Duration::ZERO,
@@ -286,8 +308,11 @@ impl Tally {
     pub fn add(&mut self, shots: Vec<Shot>, took: Duration) {
         self.busy += took;
         let mut answered: Vec<u64> = Vec::with_capacity(shots.len());
-        for Shot { latency, wall, guest, fault, detail } in shots {
+        for Shot { latency, wall: _, guest, status, fault, detail } in shots {
             self.sent += 1;
+            if let Some(status) = status {
+                *self.statuses.entry(status).or_default() += 1;
+            }
             if let Some(fault) = fault {
                 self.details.entry(fault.clone()).or_insert(detail);
                 *self.faults.entry(fault).or_default() += 1;
@@ -298,7 +323,7 @@ impl Tally {
             self.latency.saturating_record(latency);
             if let Some(guest) = guest.map(nanos) {
                 self.guest.saturating_record(guest);
-                self.rest.saturating_record(nanos(wall).saturating_sub(guest));
+                self.rest.saturating_record(latency.saturating_sub(guest));
             }
         }
         answered.sort_unstable();
@@ -353,6 +378,22 @@ mod tests {
         assert_eq!(open.rounds(ten, 2, Duration::from_micros(80)).0, 16);
     }
 
+    /// A rate of one a second was five thousand: each round sent its first request, and was over.
+    #[test]
+    fn a_round_of_an_open_load_is_as_long_as_its_requests_are_apart() {
+        let check = |rate, duration, rounds, length| {
+            let open = Pace::Open { rate, connections: 8 };
+            let millis = Duration::from_millis;
+            assert_eq!(open.rounds(millis(duration), 2, millis(1)), (rounds, millis(length)), "{rate} {duration}");
+        };
+        check(1, 2_000, 1, 1_000);
+        check(1, 20_000, 8, 1_000);
+        check(2, 4_000, 4, 500);
+        check(20, 2_000, 8, 100);
+        check(500, 10_000, 40, 124);
+        check(1, 500, 1, 1_000);
+    }
+
     #[test]
     fn a_round_comes_down_to_its_quantiles_and_failures_are_no_latencies() {
         let mut tally = Tally::new().unwrap();
@@ -376,7 +417,9 @@ mod tests {
     #[test]
     fn requests_are_due_at_even_times_and_not_when_the_last_was_answered() {
         let (sender, mut receiver) = mpsc::unbounded_channel();
+        let began = Instant::now();
         pace(1_000, Duration::from_millis(20), &sender);
+        assert!(began.elapsed() >= Duration::from_millis(20));
         drop(sender);
         let mut due = Vec::new();
         while let Ok(at) = receiver.try_recv() {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use anyhow::Context as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::lab::{Cost, Template};
@@ -79,7 +80,10 @@ struct Measurement {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     InTime,
+    /// It was told to.
     Early,
+    /// Its requests took far longer than there was time for.
+    Late,
 }
 
 async fn measure(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> anyhow::Result<Measurement> {
@@ -100,6 +104,7 @@ async fn measure(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> anyhow
     ));
     let bar = render::bar(u64::from(rounds), "measuring");
     let mut ending = Ending::InTime;
+    let began = Instant::now();
     'rounds: for number in 0..rounds {
         // A round counts when all versions have had theirs.
         let mut done = Vec::new();
@@ -116,6 +121,10 @@ async fn measure(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> anyhow
         }
         bar.inc(1);
         bar.set_message(so_far(&tallies));
+        if number + 1 < rounds && began.elapsed() > overtime(plan.duration) {
+            ending = Ending::Late;
+            break;
+        }
     }
     bar.finish_and_clear();
     if tallies[0].rounds.is_empty() {
@@ -135,7 +144,11 @@ async fn warm_up(
     let length = plan.warmup / TURNS / u32::try_from(target.count()).unwrap_or(u32::MAX).max(1);
     let mut slowest = Duration::ZERO;
     let bar = render::bar(u64::from(TURNS), "warming up");
-    for _ in 0..TURNS {
+    let began = Instant::now();
+    for turn in 0..TURNS {
+        if turn > 0 && began.elapsed() > overtime(plan.warmup) {
+            break;
+        }
         slowest = Duration::ZERO;
         for index in 0..target.count() {
             let shots = load::round(target, index, plan.pace, length, pool, stop).await;
@@ -150,10 +163,18 @@ async fn warm_up(
     Ok(slowest)
 }
 
+/// How long something may take that was to take `planned`. What is under way is waited for, and a guest may spin to its limit.
+fn overtime(planned: Duration) -> Duration {
+    planned * 2 + Duration::from_secs(3)
+}
+
 /// `A 80.1 µs  B 91.2 µs`.
 fn so_far(tallies: &[Tally]) -> String {
     #[expect(clippy::cast_precision_loss, reason = "nanoseconds, to three digits")]
-    let median = |tally: &Tally| report::time(tally.latency.value_at_quantile(0.5) as f64);
+    let median = |tally: &Tally| match tally.latency.len() {
+        0 => "fails".to_owned(),
+        _ => report::time(tally.latency.value_at_quantile(0.5) as f64),
+    };
     let all = tallies.iter().enumerate().map(|(index, tally)| format!("{} {}", report::label(index), median(tally)));
     all.collect::<Vec<_>>().join("  ")
 }
@@ -192,9 +213,14 @@ fn tell(plan: &Plan, stage: &Stage, host: Fingerprint, measurement: Measurement,
         connections: plan.pace.connections(),
         rounds,
         round_ms: round.as_secs_f64() * 1e3,
-        interrupted: ending == Ending::Early,
-        remarks,
+        interrupted: ending != Ending::InTime,
+        remarks: Vec::new(),
     };
+    if ending == Ending::Late {
+        remarks.push(format!("ended after {rounds} rounds: the requests take longer than `--duration` has room for"));
+    }
+    remarks.extend(outcomes.iter().enumerate().filter_map(|(index, outcome)| report::refused(index, &outcome.tally)));
+    let load = Load { remarks, ..load };
     let report = Report::of(stage.worker.clone(), load, host, &outcomes);
     if args.json {
         render::json(&report);

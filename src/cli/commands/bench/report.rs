@@ -13,9 +13,6 @@ use crate::app::lab::Cost;
 use crate::cli::render;
 use crate::domain::verdict::{self, EFFECT_MIN, Failures, Finding, Judged, MISS_MAX, Verdict};
 
-/// What the plot may take if the terminal does not say.
-const WIDTH: usize = 80;
-
 /// Everything, as `--json` prints it.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -58,6 +55,8 @@ pub struct Measured {
     pub requests: u64,
     pub errors: u64,
     pub errors_by_outcome: BTreeMap<String, u64>,
+    /// Answers by their status; in those are the failures that had one.
+    pub responses_by_status: BTreeMap<u16, u64>,
     /// The first of each kind, in words.
     pub error_examples: BTreeMap<String, String>,
     pub requests_per_second: f64,
@@ -75,6 +74,22 @@ pub struct Measured {
     pub fuel_missing: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_memory_bytes: Option<u64>,
+    /// Each of its rounds, in their order: the comparisons rest on those of the same place.
+    pub rounds: Vec<RoundOf>,
+    /// Latencies: up to so many microseconds, and more than before, so many requests.
+    pub latency_histogram: Vec<(f64, u64)>,
+}
+
+/// What one round came down to, in microseconds.
+#[derive(Debug, Serialize)]
+pub struct RoundOf {
+    pub requests: usize,
+    /// Absent if no request was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_us: Option<f64>,
+    /// Absent if there were too few.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_us: Option<f64>,
 }
 
 /// Microseconds.
@@ -158,8 +173,7 @@ impl Report {
         self.table();
         let series: Vec<_> =
             outcomes.iter().enumerate().map(|(i, outcome)| (label(i), &outcome.tally.latency)).collect();
-        let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(WIDTH);
-        let plot = plot::lines(&series, width);
+        let plot = plot::lines(&series, render::width());
         if !plot.is_empty() {
             render::line("");
             render::line("Latency on a logarithmic scale; heights are roots of the shares of requests");
@@ -242,6 +256,7 @@ impl Measured {
             requests: tally.sent,
             errors: tally.failed(),
             errors_by_outcome: tally.faults.clone(),
+            responses_by_status: tally.statuses.clone(),
             error_examples: tally.details.clone(),
             requests_per_second: tally.rate(),
             latency_us: Quantiles::of(&tally.latency),
@@ -250,8 +265,39 @@ impl Measured {
             fuel: counted.and_then(|costs| Fuel::of(costs)),
             fuel_missing: costs_or_why.and_then(Result::err).cloned(),
             peak_memory_bytes: counted.and_then(|costs| costs.iter().map(|cost| cost.memory_bytes).max()),
+            rounds: tally.rounds.iter().map(RoundOf::of).collect(),
+            latency_histogram: buckets(&tally.latency),
         }
     }
+}
+
+impl RoundOf {
+    fn of(round: &super::load::Round) -> Self {
+        let us = |ns: f64| ns.is_finite().then_some(ns / 1_000.0);
+        Self { requests: round.requests, p50_us: us(round.p50), p99_us: us(round.p99) }
+    }
+}
+
+/// A histogram in buckets of a tenth each, those that are empty left out.
+#[expect(clippy::cast_precision_loss, reason = "nanoseconds, to three digits")]
+fn buckets(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let counted =
+        histogram.iter_log(1_000, 1.1).map(|bucket| (bucket.value_iterated_to(), bucket.count_since_last_iteration()));
+    counted.filter(|(_, requests)| *requests > 0).map(|(ns, requests)| (ns as f64 / 1_000.0, requests)).collect()
+}
+
+/// What is to be said of a version that mostly answers that it will not: such an answer is no failure, and seldom what was meant.
+pub fn refused(index: usize, tally: &Tally) -> Option<String> {
+    let of_client = |(status, _): &(&u16, &u64)| (400..500).contains(*status);
+    let refused: u64 = tally.statuses.iter().filter(of_client).map(|(_, answers)| answers).sum();
+    let (status, _) = tally.statuses.iter().filter(of_client).max_by_key(|(_, answers)| **answers)?;
+    (refused * 2 > tally.sent).then(|| {
+        let (version, refused, sent) = (label(index), thousands(refused), thousands(tally.sent));
+        format!(
+            "{version} answered {refused} of {sent} requests with {status}, which is no failure, but may not be what was to be measured: \
+             see `--path`, `--method`, and the host"
+        )
+    })
 }
 
 impl Quantiles {
@@ -312,7 +358,12 @@ impl Comparison {
         others.push(failing);
         let verdict = Verdict::of(&[p50.finding], &others);
         let (version, baseline) = (label(index), label(0));
-        let mut evidence = evidence(verdict, &version, &baseline, &measures);
+        let silent = |outcome: &Outcome| outcome.tally.sent > 0 && outcome.tally.latency.is_empty();
+        let mut evidence = if silent(base) && silent(other) {
+            format!("Nothing to compare: all requests to {version} failed, and all to {baseline}.")
+        } else {
+            evidence(verdict, &version, &baseline, &measures)
+        };
         if matches!(failing, Finding::Better | Finding::Worse) {
             let part = |failures: Failures| format!("{} of {}", thousands(failures.failed), thousands(failures.sent));
             evidence +=

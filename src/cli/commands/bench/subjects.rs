@@ -110,11 +110,17 @@ async fn deployed(worker: &str, known: &[Version], common: &Common) -> anyhow::R
         known.iter().filter(|version| active.versions.iter().any(|share| share.version_id == version.id)).collect();
     versions.sort_by_key(|version| version.number);
     if let [one] = versions.as_slice() {
+        let number = one.number;
+        // The one before it, or else the newest after it.
+        let others = || known.iter().map(|version| version.number);
+        let other =
+            others().filter(|other| *other < number).max().or_else(|| others().filter(|other| *other > number).max());
+        let with = match other {
+            Some(other) => format!("{},{}", number.min(other), number.max(other)),
+            None => format!("{number},new.wasm"),
+        };
         render::note(format_args!(
-            "note: one version is deployed, #{}; `--versions {},{}` compares it with another",
-            one.number,
-            one.number.saturating_sub(1).max(1),
-            one.number
+            "note: one version is deployed, #{number}; `--versions {with}` compares it with another"
         ));
     }
     Ok(versions.into_iter().map(Subject::of_version).collect())
