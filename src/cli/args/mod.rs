@@ -66,7 +66,7 @@ pub enum Command {
     #[command(after_help = "\
         Traces and metrics go to an OpenTelemetry collector if OTEL_EXPORTER_OTLP_ENDPOINT names one, such as\n\
         http://127.0.0.1:4318; the other standard variables (OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, …) hold too.\n\
-        SLUICE_LOG says how much the node logs, in the form of RUST_LOG.")]
+        SLUICE_LOG says how much the node logs, in the form of RUST_LOG; a release build knows no level below `debug`.")]
     Serve(ServeArgs),
     /// Run the project of this folder on a node of its own; rebuild and redeploy on every change
     Dev(DevArgs),

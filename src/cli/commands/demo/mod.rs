@@ -118,7 +118,7 @@ fn examples() -> anyhow::Result<PathBuf> {
     let places = [PathBuf::from("guest-examples"), Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples")];
     places.into_iter().find(|folder| folder.join("build.sh").is_file()).ok_or_else(|| {
         failed("the demo needs Sluice's folder `guest-examples`, which is not here")
-            .hint("run it in a clone of Sluice's repository: `cargo run --release -- demo`")
+            .hint("run it in a clone of Sluice's repository: `cargo run -- demo`")
             .into()
     })
 }
