@@ -4,7 +4,9 @@
 #   under-load.sh                both tables
 #   under-load.sh deployments    50 deployments a second while every connection asks as fast as it is answered, and without them
 #   under-load.sh canaries       a canary at 20 % that spins to its CPU limit, hogs memory to its limit, or traps: what the stable
-#                                version's requests notice, which come at a fixed rate whatever becomes of those before
+#                                version's requests notice, which come at a fixed rate whatever becomes of those before; and, to
+#                                tell the machine's part from ours, what they notice of another program that loops on the same
+#                                core and that the system runs when nothing else does (`chrt --idle`)
 #   under-load.sh --json …       the same, with every round, for programs
 #
 # The node runs on some cores, the load on another. Phases take turns, with and without, so that what disturbs the machine
@@ -76,9 +78,22 @@ requests() {
         /^sluice_requests_total/ && index($0, worker) && index($0, version) && $0 ~ outcome { sum += $2 } END { print sum + 0 }'
 }
 
+# start_loop, stop_loop: a program on the node's core that the system runs only when nothing else does. `loop` is its process.
+start_loop() {
+    chrt --idle 0 taskset -c "$SERVER_CORES" bash -c 'while :; do :; done' &
+    loop=$!
+    children+=("$loop")
+}
+stop_loop() {
+    kill "$loop"
+    wait "$loop" 2> /dev/null || true
+}
+
 canaries() {
-    local round kind metadata rate
+    local round kind kinds metadata rate worker loop
     declare -A stables canaries
+    kinds=(alone loop spin hog trap)
+    command -v chrt > /dev/null || { say "without the loop of another program: there is no chrt" && kinds=(alone spin hog trap); }
     metadata=$(jq -n --argjson ms "$CPU_MS" '{limits: {cpu_ms: $ms}}')
     for kind in alone spin hog trap; do
         if [[ $kind == alone ]]; then
@@ -92,12 +107,17 @@ canaries() {
         under_load open "$data" "$kind.localhost" 100 1 > /dev/null
     done
     for ((round = 1; round <= ROUNDS; round++)); do
-        for kind in alone spin hog trap; do
+        for kind in "${kinds[@]}"; do
             say "round $round of $ROUNDS: $kind"
             # Alone, the stable version has as many requests as beside a canary.
-            [[ $kind == alone ]] && rate=$((RATE * 8 / 10)) || rate=$RATE
-            under_load open "$data" "$kind.localhost" "$rate" "$SECONDS_EACH" |
-                sed -e "s/^${stables[$kind]} /stable /" -e "s/^${canaries[$kind]} /canary /" | row canaries "$round" "$kind"
+            case $kind in
+                alone | loop) worker=alone rate=$((RATE * 8 / 10)) ;;
+                *) worker=$kind rate=$RATE ;;
+            esac
+            [[ $kind != loop ]] || start_loop
+            under_load open "$data" "$worker.localhost" "$rate" "$SECONDS_EACH" |
+                sed -e "s/^${stables[$worker]} /stable /" -e "s/^${canaries[$worker]} /canary /" | row canaries "$round" "$kind"
+            [[ $kind != loop ]] || stop_loop
         done
     done
     for kind in spin hog trap; do
@@ -162,6 +182,7 @@ awk -v seconds="$SECONDS_EACH" -v rate="$RATE" -v cpu_ms="$CPU_MS" '
         if (seen["canaries"]) {
             heading("canaries, " rate " requests/s")
             show("alone", "stable")
+            if (("loop", "stable") in answers) show("loop", "stable", "alone")
             for (n = split("spin hog trap", kinds, " "); ++i <= n;) {
                 show(kinds[i], "stable", "alone"); show(kinds[i], "canary")
             }
