@@ -27,7 +27,7 @@ need() {
     done
 }
 
-# build EXAMPLE…: the node, these programs, and the guests. What is measured is built as the node is; what only sends or makes
+# build EXAMPLE…: the node, these programs, and the guests. The server of bare hyper is built as the node is; what only sends or makes
 # something in a profile that takes less time to build.
 build() {
     local example profile
@@ -36,7 +36,7 @@ build() {
     (cd "$root" && { [[ $SLUICE != "$release/sluice" ]] || cargo build --release --quiet --bin sluice; }) || die "the build failed"
     for example; do
         case $example in
-            bare-hyper | precompile) profile=release ;;
+            bare-hyper) profile=release ;;
             *) profile=bench ;;
         esac
         # The profile `bench` has the folder of `release`.
