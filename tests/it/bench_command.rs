@@ -306,6 +306,7 @@ fn what_cannot_be_measured_is_said_clearly() {
         ("w --versions 1,,2", 2, "an entry between the commas is empty"),
         ("w --duration soon", 2, "expected a time such as 10s"),
         ("w --duration 0s", 2, "in no time nothing can be measured"),
+        ("w --duration 18446744073709551615s", 2, "at most a day can be asked for"),
         ("w --path x", 2, "a path begins with `/`"),
         ("w --header x", 2, "expected 'Name: value'"),
         ("w --url https://host/", 2, "only http is spoken here"),

@@ -39,6 +39,9 @@ const CONNECTIONS_OPEN: usize = 256;
 /// How often instructions are counted: often enough to see that they vary.
 const COUNTS: usize = 5;
 
+/// The longest time that can be asked for: a mistyped unit is not to run for years.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What was typed, understood.
 struct Plan {
     pace: Pace,
@@ -234,8 +237,10 @@ fn tell(plan: &Plan, stage: &Stage, host: Fingerprint, measurement: Measurement,
 
 impl Plan {
     fn of(args: &BenchArgs) -> Result<Self, Fault> {
-        let time = |name: &str, text: &str| {
-            parse_duration(text).ok_or_else(|| usage(format!("{name} {text}: expected a time such as 10s or 500ms")))
+        let time = |name: &str, text: &str| match parse_duration(text) {
+            Some(time) if time <= TIME_MAX => Ok(time),
+            Some(_) => Err(usage(format!("{name} {text}: at most a day can be asked for"))),
+            None => Err(usage(format!("{name} {text}: expected a time such as 10s or 500ms"))),
         };
         let duration = time("--duration", &args.duration)?;
         if duration.is_zero() {
